@@ -1,0 +1,10 @@
+//! The stream plane: facts in flight, durable before the agent's ack, ordered within a shard.
+//!
+//! Promise: an append that returned `Ok` is on disk (fdatasync) and will be read at least once by
+//! whoever reads its shard from a position below it; positions rise within a shard, with gaps. An
+//! append that failed or was dropped may or may not have happened; the agent repeats it and the
+//! fold removes the repeat.
+
+mod api;
+
+pub use api::{AppendError, Entry, Pressure, ReadError, Reader, Stream};
