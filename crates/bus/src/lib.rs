@@ -1,5 +1,11 @@
 //! The bus plane: hints, at most once. Losing one costs latency, never correctness.
+//!
+//! [`local::LocalBus`] is the embedded bus. [`conformance`] holds every implementation to the
+//! contract of [`Bus`].
 
 mod api;
+pub mod conformance;
+pub mod local;
+mod ring;
 
 pub use api::{Bus, Hint, Subscription, Topic};
