@@ -323,6 +323,7 @@ CREATE TABLE api_token (
     prefix TEXT COLLATE "C" NOT NULL,
     created_at BIGINT NOT NULL,
     created_from TEXT COLLATE "C" NOT NULL,
+    role TEXT COLLATE "C",
     expires_at BIGINT,
     revoked_at BIGINT
 );

@@ -323,6 +323,7 @@ CREATE TABLE api_token (
     prefix TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     created_from TEXT NOT NULL,
+    role TEXT,
     expires_at INTEGER,
     revoked_at INTEGER
 ) STRICT;
