@@ -4,7 +4,14 @@
 //! whoever reads its shard from a position below it; positions rise within a shard, with gaps. An
 //! append that failed or was dropped may or may not have happened; the agent repeats it and the
 //! fold removes the repeat.
+//!
+//! [`memory::MemoryStream`] is for simulations. [`conformance`] holds every implementation to the
+//! contract of [`Stream`].
 
 mod api;
+pub mod conformance;
+pub mod memory;
+mod quota;
 
 pub use api::{AppendError, Entry, Pressure, ReadError, Reader, Stream};
+pub use quota::share_percent;
