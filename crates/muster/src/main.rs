@@ -1,2 +1,9 @@
-//! Placeholder.
-fn main() {}
+//! Muster: the binary.
+mod cli;
+mod client;
+mod config;
+mod server;
+
+fn main() {
+    println!("{}", config::sample());
+}

@@ -1,0 +1,17 @@
+//! Configuration: one YAML file, below the environment, below flags.
+//!
+//! Unknown keys are refused with a suggestion. Environment variables are `MUSTER_` and the path of
+//! the key with two underscores between its parts: `MUSTER_LOG__LEVEL=debug`.
+
+mod listen;
+mod load;
+mod model;
+mod port_owner;
+mod sample;
+mod units;
+
+pub use listen::{BindError, Listen, Skipped};
+pub use load::{ConfigError, Overrides, load};
+pub use model::{Config, LogConfig, LogFormat, RoleName};
+pub use sample::{redacted_yaml, sample, schema};
+pub use units::{Size, Span};

@@ -1,0 +1,135 @@
+//! The installation's certificate authority, and the leaf of this instance.
+//!
+//! The CA is made once and kept in the catalog, its key sealed. The leaf lives in memory only: each
+//! start (and each SIGHUP) issues a new one for all names and addresses the machine has now, so a
+//! renamed or moved machine never needs a new CA.
+
+use std::net::IpAddr;
+
+use anyhow::Context;
+use muster_types::{Clock, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+
+const CA_DAYS: i64 = 3650;
+const LEAF_DAYS: i64 = 90;
+
+/// A certificate authority.
+pub struct Authority {
+    /// Its certificate.
+    pub certificate_pem: String,
+    /// Its private key. Sealed wherever it is kept.
+    pub key_pem: String,
+}
+
+/// A certificate with its key, ready to serve.
+pub struct Leaf {
+    /// The leaf, then the CA.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's key.
+    pub key: PrivateKeyDer<'static>,
+    /// Names and addresses in it.
+    pub names: Vec<String>,
+}
+
+impl Authority {
+    /// Makes a new CA, valid for ten years from the day before `clock`'s (for clocks that lag).
+    pub fn generate(clock: &dyn Clock) -> anyhow::Result<Self> {
+        let key = KeyPair::generate().context("generate the CA's key")?;
+        let mut params = CertificateParams::default();
+        let mut name = DistinguishedName::new();
+        name.push(DnType::OrganizationName, "Muster");
+        // Two installations' CAs must not share a subject, or verifiers mix them up.
+        let id: [u8; 4] = rand::random();
+        name.push(DnType::CommonName, format!("Muster CA {}", hex::encode(id)));
+        params.distinguished_name = name;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        set_validity(&mut params, clock.now(), CA_DAYS);
+        let certificate = params.self_signed(&key).context("sign the CA's certificate")?;
+        Ok(Self { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// Issues a server certificate for these names and addresses.
+    pub fn issue(&self, names: &[String], clock: &dyn Clock) -> anyhow::Result<Leaf> {
+        let ca_key = KeyPair::from_pem(&self.key_pem).context("read the CA's key")?;
+        let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, ca_key)
+            .context("read the CA's certificate")?;
+        let key = KeyPair::generate().context("generate the server's key")?;
+        let mut params = CertificateParams::default();
+        let mut subject = DistinguishedName::new();
+        subject.push(DnType::CommonName, "Muster server");
+        params.distinguished_name = subject;
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| match name.parse::<IpAddr>() {
+                Ok(address) => Ok(SanType::IpAddress(address)),
+                Err(_) => name.as_str().try_into().map(SanType::DnsName),
+            })
+            .collect::<Result<_, _>>()
+            .context("read the server's names")?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(SerialNumber::from(rand::random::<[u8; 16]>().to_vec()));
+        set_validity(&mut params, clock.now(), LEAF_DAYS);
+        let leaf = params.signed_by(&key, &issuer).context("sign the server's certificate")?;
+        let key = PrivateKeyDer::try_from(key.serialize_der())
+            .map_err(|problem| anyhow::anyhow!("encode the server's key: {problem}"))?;
+        Ok(Leaf {
+            chain: vec![leaf.der().clone(), self.certificate_der()?],
+            key,
+            names: names.to_vec(),
+        })
+    }
+
+    /// SHA-256 over the CA certificate, as people compare it: hex pairs with colons.
+    pub fn fingerprint(&self) -> anyhow::Result<String> {
+        let pairs: Vec<String> =
+            Sha256::digest(self.certificate_der()?).iter().map(|b| format!("{b:02X}")).collect();
+        Ok(pairs.join(":"))
+    }
+
+    fn certificate_der(&self) -> anyhow::Result<CertificateDer<'static>> {
+        use rustls_pki_types::pem::PemObject;
+        CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
+            .map_err(|error| anyhow::anyhow!("read the CA's certificate: {error}"))
+    }
+}
+
+fn set_validity(params: &mut CertificateParams, now: Timestamp, days: i64) {
+    let date = |day: i64| {
+        let at = jiff::Timestamp::from_second(day * 86_400).unwrap_or_default();
+        let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+        rcgen::date_time_ymd(date.year().into(), date.month() as u8, date.day() as u8)
+    };
+    params.not_before = date(now.day() - 1);
+    params.not_after = date(now.day() + days);
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_types::SystemClock;
+    use x509_parser::prelude::FromDer;
+
+    use super::*;
+
+    #[test]
+    fn a_leaf_carries_every_name_and_is_signed_by_the_ca() {
+        let ca = Authority::generate(&SystemClock).unwrap();
+        let names = ["localhost", "db7.example.org", "192.0.2.7", "2001:db8::7"].map(String::from);
+        let leaf = ca.issue(&names, &SystemClock).unwrap();
+        let (_, cert) =
+            x509_parser::certificate::X509Certificate::from_der(&leaf.chain[0]).unwrap();
+        let (_, issuer) =
+            x509_parser::certificate::X509Certificate::from_der(&leaf.chain[1]).unwrap();
+        assert_eq!(cert.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 4);
+        assert_eq!(cert.issuer(), issuer.subject());
+        assert!(cert.validity().is_valid());
+        assert_eq!(ca.fingerprint().unwrap().len(), 32 * 3 - 1);
+    }
+}
