@@ -18,7 +18,7 @@ pub struct Catalog {
 }
 
 #[derive(Debug)]
-enum Store {
+pub(crate) enum Store {
     Sqlite(Sqlite),
     Postgres(PgPool),
 }
@@ -49,6 +49,10 @@ impl Catalog {
             None => Store::Postgres(postgres::open(url, &options, true).await?),
         };
         Self { store: Arc::new(store) }.verified().await
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     async fn verified(self) -> Result<Self, Error> {

@@ -143,7 +143,7 @@ fn ready(programs: &Path, sockets: &Path, port: u16) -> bool {
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
         let log = std::fs::read_to_string(sockets.join("data/log")).unwrap_or_default();
-        if log.contains("FATAL: ") {
+        if log.contains("could not create any TCP") || log.contains("system is shut down") {
             return false;
         }
     }
