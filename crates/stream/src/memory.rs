@@ -31,6 +31,7 @@ struct State {
     shards: Vec<ShardLog>,
     last: u64,
     used_bytes: u64,
+    refused: bool,
     refusal: Option<AppendError>,
 }
 
@@ -63,7 +64,7 @@ impl MemoryStream {
     #[must_use]
     pub fn with_quota(quota_bytes: u64) -> Self {
         let shards = vec![ShardLog::default(); usize::from(SHARDS)];
-        let state = State { shards, last: 0, used_bytes: 0, refusal: None };
+        let state = State { shards, last: 0, used_bytes: 0, refused: false, refusal: None };
         let pressure = Pressure { used_bytes: 0, quota_bytes, stopped: false };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
@@ -87,9 +88,10 @@ impl MemoryStream {
 }
 
 impl Shared {
-    fn tell_pressure(&self, used_bytes: u64) {
-        let stopped = used_bytes >= quota::limit_bytes(Class::Collected, self.quota_bytes);
-        let quota_bytes = self.quota_bytes;
+    fn tell_pressure(&self, state: &mut State) {
+        let (used_bytes, quota_bytes) = (state.used_bytes, self.quota_bytes);
+        let stopped = quota::stopped(state.refused, used_bytes, quota_bytes);
+        state.refused = stopped;
         self.pressure.send_replace(Pressure { used_bytes, quota_bytes, stopped });
     }
 }
@@ -105,6 +107,8 @@ impl Stream for MemoryStream {
         }
         let used_bytes = state.used_bytes.saturating_add(sizes.iter().sum());
         if used_bytes > quota::limit_bytes(class, self.0.quota_bytes) {
+            state.refused |= class <= Class::Collected;
+            self.0.tell_pressure(&mut state);
             return Err(quota::full());
         }
         let mut positions = Vec::with_capacity(records.len());
@@ -118,7 +122,7 @@ impl Stream for MemoryStream {
             state.shards[shard].records.push_back(Kept { entry, bytes });
         }
         state.used_bytes = used_bytes;
-        self.0.tell_pressure(used_bytes);
+        self.0.tell_pressure(&mut state);
         self.0.end.send_replace(state.last);
         Ok(positions)
     }
@@ -141,7 +145,7 @@ impl Stream for MemoryStream {
             log.records.pop_front();
         }
         state.used_bytes -= freed;
-        self.0.tell_pressure(state.used_bytes);
+        self.0.tell_pressure(&mut state);
     }
 
     fn pressure(&self) -> watch::Receiver<Pressure> {

@@ -25,6 +25,12 @@ pub(crate) fn limit_bytes(class: Class, quota_bytes: u64) -> u64 {
     quota_bytes / 100 * share_percent(class) + quota_bytes % 100 * share_percent(class) / 100
 }
 
+/// Whether intake counts as stopped at `used_bytes`: from the refusal of rows somebody asked for
+/// until there is clearly room for them again, so that it does not flicker.
+pub(crate) fn stopped(was_refused: bool, used_bytes: u64, quota_bytes: u64) -> bool {
+    was_refused && used_bytes > quota_bytes / 5 * 4
+}
+
 /// The class an append is judged by: the least precious of its records, as it happens as a whole.
 pub(crate) fn class_of(records: &[Record]) -> Class {
     records.iter().map(|record| record.class).max().unwrap_or(Class::LifeCycle)
