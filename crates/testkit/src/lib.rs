@@ -2,6 +2,8 @@
 
 mod catalog;
 mod postgres;
+mod server;
 
 pub use catalog::TempCatalog;
 pub use postgres::{Postgres, free_port};
+pub use server::{Server, ServerOptions, binary, wait_for};
