@@ -45,7 +45,7 @@ impl Server {
     /// When it does not become ready within 30 s; with what it printed.
     pub fn up(options: ServerOptions) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir()?;
-        let ports = [free_port(), free_port(), free_port()];
+        let ports = [free_port()?, free_port()?, free_port()?];
         let mut server = Self { dir, options, child: None, ports };
         server.start()?;
         Ok(server)
