@@ -1,0 +1,9 @@
+//! Who asks: passwords, tokens, sessions, and the principal made of them.
+
+pub mod bootstrap;
+pub mod login;
+pub mod password;
+pub mod principal;
+pub mod store;
+pub mod throttle;
+pub mod token;

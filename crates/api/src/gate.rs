@@ -1,0 +1,196 @@
+//! What every request passes: its id, the caller's identity and rights, replay, and the audit log.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderValue, header};
+use muster_catalog::Priority;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::audit;
+use crate::auth::principal::Principal;
+use crate::auth::{store, token};
+use crate::authorise::{Audit, Decision, Needs, Operation, Target};
+use crate::caller::Caller;
+use crate::idempotency;
+use crate::problem::{Code, Problem, Result};
+use crate::router::Operations;
+use crate::state::ApiState;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// The address of the client. The listener puts it into the request when it is no plain socket.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub IpAddr);
+
+/// Outermost: gives each request an id, and each refusal its final form.
+pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
+    let id: Arc<str> = Uuid::now_v7().simple().to_string().into();
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if problem.code().status().is_server_error() {
+            let (code, cause) = (problem.code().as_str(), problem.cause());
+            tracing::warn!(request_id = %id, code, cause, "request failed");
+        }
+        response = problem.respond(&id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+    response
+}
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+#[derive(Clone)]
+struct RequestId(Arc<str>);
+
+/// Before each operation: who is it, may they, did they ask this already; after it: the audit log.
+pub(crate) async fn gate(
+    State((state, operations)): State<(ApiState, Operations)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match pass(&state, &operations, request, next).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn pass(
+    state: &ApiState,
+    operations: &Operations,
+    mut request: Request,
+    next: Next,
+) -> Result<Response> {
+    let operation = request
+        .extensions()
+        .get::<MatchedPath>()
+        .and_then(|path| operations.get(request.method(), path.as_str()));
+    // Without an operation the router answers by itself: no such path, or no such method on it.
+    let Some(operation) = operation else { return Ok(next.run(request).await) };
+    let address: Arc<str> = address(&request, &state.options.trusted_proxies).into();
+    let id = request.extensions().get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
+    if operation.needs == Needs::Nobody {
+        request.extensions_mut().insert(Anonymous { address });
+        return Ok(next.run(request).await);
+    }
+    let principal = Arc::new(authenticate(state, request.headers()).await?);
+    let caller = Caller::new(principal, operation, address, id, state.clone());
+    let subject = subject_of(&request);
+    if let Err(problem) = may(&caller) {
+        deny(state, &caller, &subject, &problem).await?;
+        return Err(problem);
+    }
+    let look = format!("{} {}", request.method(), request.uri());
+    request.extensions_mut().insert(caller.clone());
+    let response = match operation.is_change() {
+        true => idempotency::run(state, &caller, request, next).await?,
+        false => next.run(request).await,
+    };
+    match response.extensions().get::<Problem>() {
+        Some(problem) if problem.is_denied() => deny(state, &caller, &subject, problem).await?,
+        None if operation.audit == Audit::Look => looked(state, &caller, subject, look).await?,
+        _ => {}
+    }
+    Ok(response)
+}
+
+async fn authenticate(state: &ApiState, headers: &HeaderMap) -> Result<Principal> {
+    let needed = |detail: &str| Problem::new(Code::SignInRequired, detail);
+    let shown = headers.get(header::AUTHORIZATION).ok_or_else(|| {
+        needed("send a token as `Authorization: Bearer mst_…`; `muster login` gets one")
+    })?;
+    let hash = shown
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .and_then(|(_, text)| token::presented(text.trim()))
+        .ok_or_else(|| needed("the Authorization header does not hold a bearer token of ours"))?;
+    store::authenticate(&state.catalog, hash, state.clock.now()).await?.ok_or_else(|| {
+        needed("this token is unknown, has ended or was revoked; `muster login` gets a new one")
+    })
+}
+
+fn may(caller: &Caller) -> Result<()> {
+    let own = caller.operation.needs == Needs::SignIn;
+    if caller.principal.must_change && !own {
+        return Err(Problem::new(
+            Code::PasswordChangeRequired,
+            "this password was for one sign-in; set your own with POST /v1/password",
+        ));
+    }
+    match caller.decide(Target::Any) {
+        Decision::Allowed => Ok(()),
+        _ => Err(Problem::new(Code::Forbidden, wanted(caller.operation))),
+    }
+}
+
+fn wanted(operation: &Operation) -> String {
+    let id = operation.id;
+    match operation.needs {
+        Needs::Everything(role) => {
+            format!("{id} needs the role {role} on everything; ask an administrator")
+        }
+        Needs::Some(role) => format!("{id} needs the role {role}; ask an administrator"),
+        Needs::Nobody | Needs::SignIn => format!("{id} is not open to you"),
+    }
+}
+
+/// The path behind `/v1/`, which names what the request is about.
+fn subject_of(request: &Request) -> String {
+    let path = request.uri().path();
+    path.strip_prefix("/v1/").unwrap_or(path).chars().take(200).collect()
+}
+
+async fn deny(state: &ApiState, caller: &Caller, subject: &str, why: &Problem) -> Result<()> {
+    let details = json!({"code": why.code().as_str(), "request": &*caller.request_id});
+    write(state, caller.entry(subject.to_owned(), "denied", details)).await
+}
+
+async fn looked(state: &ApiState, caller: &Caller, subject: String, look: String) -> Result<()> {
+    let mut details = caller.notes();
+    details.insert("request".into(), look.into());
+    write(state, caller.entry(subject, "ok", details.into())).await
+}
+
+async fn write(state: &ApiState, entry: audit::Entry) -> Result<()> {
+    let mut tx = state.catalog.begin(Priority::Api).await?;
+    audit::append(&mut tx, state.instance, entry).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// What is known of somebody who is not signed in.
+#[derive(Clone, Debug)]
+pub(crate) struct Anonymous {
+    pub(crate) address: Arc<str>,
+}
+
+/// The client's address: the nearest one that is no proxy of ours.
+fn address(request: &Request, trusted: &[IpAddr]) -> String {
+    let extensions = request.extensions();
+    let direct = extensions
+        .get::<ClientAddress>()
+        .map(|client| client.0)
+        .or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()));
+    let Some(mut nearest) = direct else { return String::new() };
+    let forwarded = request.headers().get_all("x-forwarded-for").into_iter();
+    let chain: Vec<&str> =
+        forwarded.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
+    for hop in chain.iter().rev() {
+        if !trusted.contains(&nearest.to_canonical()) {
+            break;
+        }
+        let Ok(ip) = hop.trim().parse() else { break };
+        nearest = ip;
+    }
+    nearest.to_canonical().to_string()
+}

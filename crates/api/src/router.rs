@@ -1,0 +1,93 @@
+//! All paths, the OpenAPI document made of them, and what stands before them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::{Router, middleware};
+use http::Method;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::authorise::{Operation, operation};
+use crate::problem::{Code, Problem};
+use crate::state::ApiState;
+use crate::{audit, auth, document, gate, idempotency, tokens, users, version};
+
+/// The operation behind each method and path.
+#[derive(Clone, Debug)]
+pub(crate) struct Operations(Arc<HashMap<(Method, String), &'static Operation>>);
+
+impl Operations {
+    pub(crate) fn get(&self, method: &Method, path: &str) -> Option<&'static Operation> {
+        self.0.get(&(method.clone(), path.to_owned())).copied()
+    }
+
+    /// Every path must have its row in the table of operations: without one nobody would know who
+    /// may call it. This is fixed at compile time and walked by a test.
+    fn of(document: &OpenApi) -> Self {
+        let mut all = HashMap::new();
+        for (path, item) in &document.paths.paths {
+            for (method, id) in document::methods(item) {
+                let known = operation(&id);
+                assert!(
+                    known.is_some(),
+                    "{method} {path} ({id}) is not in the table of operations"
+                );
+                all.extend(known.map(|known| ((method, path.clone()), known)));
+            }
+        }
+        Self(Arc::new(all))
+    }
+}
+
+/// The API under `/v1`, to be served on the listener for operators.
+pub fn router(state: ApiState) -> Router {
+    let (router, document) = parts().split_for_parts();
+    let operations = Operations::of(&document);
+    let served = document::served(&document);
+    router
+        .route("/v1/openapi.json", axum::routing::get(move || document::serve(served.clone())))
+        .fallback(async || {
+            Problem::new(Code::NotFound, "there is no such path; see /v1/openapi.json")
+        })
+        .method_not_allowed_fallback(async || {
+            Problem::new(Code::MethodNotAllowed, "see /v1/openapi.json for what is offered here")
+        })
+        .layer(middleware::from_fn_with_state((state.clone(), operations), gate::gate))
+        .layer(DefaultBodyLimit::max(idempotency::BODY_BYTES_MAX))
+        .layer(CatchPanicLayer::custom(|_| {
+            axum::response::IntoResponse::into_response(Problem::internal("a handler panicked"))
+        }))
+        .layer(middleware::from_fn(gate::identify))
+        .with_state(state)
+}
+
+/// The OpenAPI document.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    parts().split_for_parts().1
+}
+
+fn parts() -> OpenApiRouter<ApiState> {
+    let v1 = OpenApiRouter::new()
+        .routes(routes!(auth::login::login))
+        .routes(routes!(auth::login::logout))
+        .routes(routes!(auth::login::whoami))
+        .routes(routes!(auth::login::change_password))
+        .routes(routes!(version::get))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::get))
+        .routes(routes!(users::set_roles))
+        .routes(routes!(users::disable))
+        .routes(routes!(users::enable))
+        .routes(routes!(users::reset))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(audit::resource::list))
+        .routes(routes!(audit::resource::check));
+    OpenApiRouter::with_openapi(document::Document::openapi()).nest("/v1", v1)
+}
