@@ -93,14 +93,14 @@ pub(crate) fn columns(runs: &[Run], rows: usize) -> Vec<(Field, ArrayRef)> {
         out
     }
     let times = |values: TimestampMicrosecondArray| Arc::new(values.with_timezone("UTC"));
-    let kinds = runs.iter().flat_map(|run| repeat_n(run.meta.agent_kind.as_str(), run.len));
+    let kinds = spread(runs, rows, |m| m.agent_kind.as_str());
     let endpoint_time = spread(runs, rows, |m| m.endpoint_time.map(|at| at.0));
     let told = endpoint_time.iter().any(Option::is_some);
     let hunts = spread(runs, rows, |m| i64::try_from(m.hunt.0).ok().filter(|no| *no > 0));
     let row_numbers = runs.iter().flat_map(|run| (run.first..).take(run.len));
     let mut arrays: [Option<ArrayRef>; 13] = [
         Some(Arc::new(Int64Array::from(spread(runs, rows, |m| i64::from(m.agent.0))))),
-        Some(Arc::new(StringArray::from_iter_values(kinds))),
+        Some(Arc::new(StringArray::from(kinds))),
         Some(Arc::new(Int64Array::from(hunts))),
         Some(Arc::new(Int32Array::from(spread(runs, rows, |m| i32::from(m.attempt))))),
         Some(Arc::new(BooleanArray::from(spread(runs, rows, |m| m.late)))),
