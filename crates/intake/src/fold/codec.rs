@@ -1,0 +1,258 @@
+//! The state as bytes: little endian, with a version, bounded by its input.
+//!
+//! A base holds every agent of the shard, a delta those that changed; both have the same form.
+//! Reading a delta over a base replaces what it holds. A newer version is refused.
+
+use std::collections::BTreeSet;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use muster_types::{HuntNo, Outcome, Shard, TaskEnd, TaskId, Timestamp};
+
+use super::ShardState;
+use super::agent::{
+    AgentState, EndedTask, LogMark, MAX_ENDED, MAX_LOGS, MAX_MESSAGES, MAX_PARTS, MAX_RANGES,
+    MAX_SNAPSHOTS, MAX_STREAMS, OpenTask, Part, Ranges, Snapshot, StreamMark,
+};
+
+const VERSION: u8 = 1;
+const NO_OUTCOME: u8 = 255;
+
+/// Why bytes are no state of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Written by a newer version.
+    #[error("shard state format {0} is newer than this version reads")]
+    Version(u8),
+    /// Of another shard.
+    #[error("shard state is of shard {found}, not {wanted}")]
+    Shard {
+        /// Which was wanted.
+        wanted: Shard,
+        /// Which it is of.
+        found: u8,
+    },
+    /// Cut short or malformed.
+    #[error("shard state is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+impl ShardState {
+    /// Everything, as a new base.
+    #[must_use]
+    pub fn encode_base(&self) -> Bytes {
+        let locals: BTreeSet<u32> = self.agents.keys().copied().collect();
+        self.encode(&locals)
+    }
+
+    /// What changed since the last delta was taken.
+    #[must_use]
+    pub fn take_delta(&mut self) -> Bytes {
+        let changed = std::mem::take(&mut self.changed_agents);
+        self.encode(&changed)
+    }
+
+    /// Reads a base or a delta over what is there.
+    ///
+    /// # Errors
+    /// When the bytes are no state of this shard in a known version; the state is then of no use.
+    pub fn read(&mut self, mut bytes: Bytes) -> Result<(), StateError> {
+        let version = u8(&mut bytes)?;
+        if version != VERSION {
+            return Err(StateError::Version(version));
+        }
+        let found = u8(&mut bytes)?;
+        if found != self.shard.get() {
+            return Err(StateError::Shard { wanted: self.shard, found });
+        }
+        while bytes.has_remaining() {
+            let local = u32(&mut bytes)?;
+            let agent = read_agent(&mut bytes)?;
+            self.agents.insert(local, agent);
+        }
+        Ok(())
+    }
+
+    fn encode(&self, locals: &BTreeSet<u32>) -> Bytes {
+        let mut out = BytesMut::with_capacity(16 + locals.len() * 64);
+        out.put_u8(VERSION);
+        out.put_u8(self.shard.get());
+        for local in locals {
+            if let Some(agent) = self.agents.get(local) {
+                out.put_u32_le(*local);
+                write_agent(agent, &mut out);
+            }
+        }
+        out.freeze()
+    }
+}
+
+fn write_agent(agent: &AgentState, out: &mut BytesMut) {
+    out.put_u8(agent.streams.len() as u8);
+    for mark in &agent.streams {
+        out.put_u64_le(mark.stream);
+        out.put_u64_le(mark.seq);
+    }
+    out.put_u8(agent.parts.len() as u8);
+    for part in &agent.parts {
+        write_part(part, out);
+    }
+    out.put_u8(agent.messages.len() as u8);
+    for id in &agent.messages {
+        out.put_u64_le(*id);
+    }
+    out.put_u8(agent.logs.len() as u8);
+    for mark in &agent.logs {
+        out.put_u8(mark.log);
+        out.put_u32_le(mark.count);
+        out.put_u64_le(mark.hash);
+    }
+    out.put_u8(agent.snapshots.len() as u8);
+    for snapshot in &agent.snapshots {
+        out.put_u64_le(snapshot.source);
+        out.put_u128_le(snapshot.hash);
+        out.put_i64_le(snapshot.since.0);
+    }
+    out.put_u32_le(u32::try_from(agent.open.len()).expect("recruited tasks of one agent"));
+    for open in &agent.open {
+        out.put_u64_le(open.hunt.0);
+        out.put_u16_le(open.attempt);
+        out.put_i64_le(open.since.0);
+        out.put_u8(u8::from(open.lost) | u8::from(open.unreadable) << 1);
+        out.put_u64_le(open.rows);
+        out.put_u64_le(open.bytes);
+    }
+    out.put_u8(agent.ended.len() as u8);
+    for ended in &agent.ended {
+        out.put_u64_le(ended.hunt.0);
+        out.put_u8(u8::from(ended.answered) | u8::from(ended.cut) << 1);
+    }
+}
+
+fn write_part(part: &Part, out: &mut BytesMut) {
+    out.put_u64_le(part.flow);
+    out.put_u64_le(part.part);
+    out.put_u8(part.seen.0.len() as u8);
+    for (start, end) in &part.seen.0 {
+        out.put_u64_le(*start);
+        out.put_u64_le(*end);
+    }
+    match &part.held {
+        None => out.put_u8(0),
+        Some((below, end)) => {
+            out.put_u8(1);
+            out.put_u64_le(*below);
+            out.put_u64_le(end.task.hunt.0);
+            out.put_u16_le(end.task.attempt);
+            out.put_u8(end.outcome.map_or(NO_OUTCOME, |outcome| outcome as u8));
+            out.put_u64_le(end.elapsed_micros);
+            out.put_u32_le(u32::try_from(end.message.len()).expect("messages are clipped"));
+            out.put_slice(end.message.as_bytes());
+        }
+    }
+}
+
+fn read_agent(bytes: &mut Bytes) -> Result<AgentState, StateError> {
+    let mut agent = AgentState::default();
+    for _ in 0..count(bytes, MAX_STREAMS)? {
+        agent.streams.push(StreamMark { stream: u64(bytes)?, seq: u64(bytes)? });
+    }
+    for _ in 0..count(bytes, MAX_PARTS)? {
+        agent.parts.push(read_part(bytes)?);
+    }
+    for _ in 0..count(bytes, MAX_MESSAGES)? {
+        agent.messages.push_back(u64(bytes)?);
+    }
+    for _ in 0..count(bytes, MAX_LOGS)? {
+        agent.logs.push(LogMark { log: u8(bytes)?, count: u32(bytes)?, hash: u64(bytes)? });
+    }
+    for _ in 0..count(bytes, MAX_SNAPSHOTS)? {
+        let source = u64(bytes)?;
+        let hash = bytes.try_get_u128_le().map_err(|_| SHORT)?;
+        agent.snapshots.push(Snapshot { source, hash, since: Timestamp(i64(bytes)?) });
+    }
+    for _ in 0..u32(bytes)? {
+        let (hunt, attempt) = (HuntNo(u64(bytes)?), u16(bytes)?);
+        let (since, flags) = (Timestamp(i64(bytes)?), u8(bytes)?);
+        agent.open.push(OpenTask {
+            hunt,
+            attempt,
+            since,
+            lost: flags & 1 != 0,
+            unreadable: flags & 2 != 0,
+            rows: u64(bytes)?,
+            bytes: u64(bytes)?,
+        });
+    }
+    for _ in 0..count(bytes, MAX_ENDED)? {
+        let (hunt, flags) = (HuntNo(u64(bytes)?), u8(bytes)?);
+        agent.ended.push_back(EndedTask { hunt, answered: flags & 1 != 0, cut: flags & 2 != 0 });
+    }
+    Ok(agent)
+}
+
+fn read_part(bytes: &mut Bytes) -> Result<Part, StateError> {
+    let (flow, part) = (u64(bytes)?, u64(bytes)?);
+    let mut seen = Ranges::default();
+    let mut last = None;
+    for _ in 0..count(bytes, MAX_RANGES)? {
+        let (start, end) = (u64(bytes)?, u64(bytes)?);
+        if start >= end || last.is_some_and(|last| start <= last) {
+            return Err(StateError::Malformed("ranges are not in order"));
+        }
+        last = Some(end);
+        seen.0.push((start, end));
+    }
+    let held = match u8(bytes)? {
+        0 => None,
+        1 => Some(read_held(bytes)?),
+        _ => return Err(StateError::Malformed("unknown flag")),
+    };
+    Ok(Part { flow, part, seen, held })
+}
+
+fn read_held(bytes: &mut Bytes) -> Result<(u64, TaskEnd), StateError> {
+    let below = u64(bytes)?;
+    let task = TaskId { hunt: HuntNo(u64(bytes)?), attempt: u16(bytes)? };
+    let outcome = match u8(bytes)? {
+        NO_OUTCOME => None,
+        code => Some(Outcome::from_code(code).ok_or(StateError::Malformed("unknown outcome"))?),
+    };
+    let elapsed_micros = u64(bytes)?;
+    let length = u32(bytes)? as usize;
+    if length > bytes.remaining() {
+        return Err(SHORT);
+    }
+    let message = String::from_utf8(bytes.split_to(length).to_vec())
+        .map_err(|_| StateError::Malformed("text is not UTF-8"))?;
+    Ok((below, TaskEnd { task, outcome, message, elapsed_micros }))
+}
+
+const SHORT: StateError = StateError::Malformed("ends early");
+
+fn count(bytes: &mut Bytes, bound: usize) -> Result<u8, StateError> {
+    let count = u8(bytes)?;
+    if usize::from(count) > bound {
+        return Err(StateError::Malformed("a list is longer than its bound"));
+    }
+    Ok(count)
+}
+
+fn u8(bytes: &mut Bytes) -> Result<u8, StateError> {
+    bytes.try_get_u8().map_err(|_| SHORT)
+}
+
+fn u16(bytes: &mut Bytes) -> Result<u16, StateError> {
+    bytes.try_get_u16_le().map_err(|_| SHORT)
+}
+
+fn u32(bytes: &mut Bytes) -> Result<u32, StateError> {
+    bytes.try_get_u32_le().map_err(|_| SHORT)
+}
+
+fn u64(bytes: &mut Bytes) -> Result<u64, StateError> {
+    bytes.try_get_u64_le().map_err(|_| SHORT)
+}
+
+fn i64(bytes: &mut Bytes) -> Result<i64, StateError> {
+    bytes.try_get_i64_le().map_err(|_| SHORT)
+}

@@ -1,0 +1,162 @@
+//! Rows: of tasks, of schedules, and answers that come whole.
+
+use muster_types::{Fact, HuntNo, Outcome, Rows, TaskId};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::agent::{MAX_SNAPSHOTS, Snapshot};
+use super::apply::Step;
+use super::tasks::{By, Standing};
+use super::{Counted, LiveRows, RowAt, SystemRow, Target};
+
+impl Step<'_> {
+    pub fn rows(&mut self, rows: &Rows) {
+        match rows.task {
+            Some(task) => self.task_rows(task, rows),
+            None => self.scheduled_rows(rows),
+        }
+    }
+
+    /// Items of a message that is an answer as a whole: what it says of a task that has been answered
+    /// already is a repeat, and rows without the end of their task cannot be told from one.
+    pub fn whole(&mut self, items: Vec<Fact>) {
+        let ends: Vec<TaskId> = items
+            .iter()
+            .filter_map(|item| match item {
+                Fact::End(end) => Some(end.task),
+                _ => None,
+            })
+            .collect();
+        let answered: Vec<TaskId> =
+            ends.iter().copied().filter(|task| self.is_answered(*task)).collect();
+        self.counters.repeats += u64::from(!answered.is_empty());
+        for item in items {
+            match item {
+                Fact::Rows(rows) => match rows.task {
+                    Some(task) if answered.contains(&task) => {}
+                    Some(task) if !ends.contains(&task) => {
+                        let at = RowAt { task: Some(task), ..self.at() };
+                        self.refuse(&at, "rows", "rows came without the end of their task");
+                    }
+                    None if !rows.snapshot => {
+                        let message =
+                            "rows that are no snapshot came in a message without identity";
+                        self.refuse(&self.at(), &rows.source, message);
+                    }
+                    _ => self.rows(&rows),
+                },
+                Fact::End(end) => self.end(&end),
+                Fact::Started(task) => self.started(task),
+                Fact::Log { level, message } => self.log(&level, &message),
+            }
+        }
+    }
+
+    fn task_rows(&mut self, task: TaskId, rows: &Rows) {
+        let late = match self.standing(task) {
+            Standing::Refused(why) => {
+                let at = RowAt { task: Some(task), ..self.at() };
+                return self.refuse(&at, "rows", why);
+            }
+            Standing::Cut => return self.counters.refused += 1,
+            Standing::Open(_) => false,
+            Standing::Late => true,
+        };
+        let endpoint_time = rows.endpoint_time;
+        let at = RowAt { task: Some(task), late, endpoint_time, ..self.at() };
+        let target = Target::Hunt(task.hunt, &rows.columns);
+        match self.sink.rows(target, &at, rows.format, &rows.json) {
+            Ok(counted) => self.took(task, late, counted, rows),
+            Err(why) => {
+                self.refuse(&at, "rows", &why);
+                if let Standing::Open(index) = self.standing(task) {
+                    self.agent.open[index].unreadable = true;
+                }
+            }
+        }
+    }
+
+    /// Rows of a task are in the segment.
+    fn took(&mut self, task: TaskId, late: bool, counted: Counted, rows: &Rows) {
+        self.counters.rows += counted.rows;
+        self.progress(task.hunt, |progress, _| {
+            progress.row_count += counted.rows;
+            progress.byte_count += counted.bytes;
+        });
+        let Some(hunt) = self.lookup.hunt(task.hunt) else { return };
+        self.effects.urgent |= hunt.interactive;
+        if hunt.watched && counted.rows > 0 {
+            self.effects.live.push(LiveRows {
+                hunt: task.hunt,
+                agent: self.agent_no(),
+                pos: self.entry.pos,
+                rows: counted.rows,
+                json: rows.json.clone(),
+                format: rows.format,
+                end: None,
+            });
+        }
+        let Standing::Open(index) = self.standing(task) else { return };
+        debug_assert!(!late, "rows of an open task are not late");
+        let open = &mut self.agent.open[index];
+        open.rows += counted.rows;
+        open.bytes += counted.bytes;
+        let over = if open.rows > hunt.rows_per_endpoint {
+            format!("more than {} rows; the rest is dropped", hunt.rows_per_endpoint)
+        } else if open.bytes > hunt.bytes_per_endpoint {
+            format!("more than {} bytes of rows; the rest is dropped", hunt.bytes_per_endpoint)
+        } else {
+            return;
+        };
+        self.finish(index, Outcome::Failed, &over, By::Cap);
+    }
+
+    fn scheduled_rows(&mut self, rows: &Rows) {
+        let source = rows.source.as_str();
+        let at = RowAt { endpoint_time: rows.endpoint_time, ..self.at() };
+        if !self.lookup.is_scheduled(self.record.org, self.record.kind, source) {
+            let message =
+                format!("nothing is scheduled under the name {:?}", super::apply::clip(source));
+            return self.refuse(&at, "rows", &message);
+        }
+        let mut snapshot = None;
+        if rows.snapshot {
+            let (name, hash) = (xxh3_64(source.as_bytes()), xxh3_128(&rows.json));
+            let known = self.agent.snapshots.iter().position(|s| s.source == name);
+            if let Some(last) = known.map(|index| &self.agent.snapshots[index])
+                && last.hash == hash
+            {
+                self.counters.unchanged += 1;
+                let row = SystemRow::Unchanged { source, since: last.since };
+                return self.sink.system(&at, &row);
+            }
+            snapshot = Some((known, Snapshot { source: name, hash, since: self.now() }));
+        }
+        match self.sink.rows(Target::Scheduled(source), &at, rows.format, &rows.json) {
+            Ok(counted) => {
+                self.counters.rows += counted.rows;
+                if let Some((known, snapshot)) = snapshot {
+                    match known {
+                        Some(index) => _ = self.agent.snapshots.remove(index),
+                        None if self.agent.snapshots.len() >= MAX_SNAPSHOTS => {
+                            self.agent.snapshots.remove(0);
+                        }
+                        None => {}
+                    }
+                    self.agent.snapshots.push(snapshot);
+                }
+            }
+            Err(why) => self.refuse(&at, source, &why),
+        }
+    }
+
+    pub fn progress(
+        &mut self,
+        hunt: HuntNo,
+        change: impl FnOnce(&mut super::ShardProgress, muster_types::AgentNo),
+    ) {
+        let agent = self.record.agent;
+        change(self.hunts.entry(hunt).or_default(), agent);
+        self.changed_hunts.insert(hunt);
+        self.effects.progressed = true;
+    }
+}

@@ -1,0 +1,146 @@
+//! State as bytes: base and deltas come to the same, and nothing that is no state is taken for one.
+
+use muster_types::Shard;
+use proptest::prelude::*;
+
+use super::super::StateError;
+use super::super::agent::Ranges;
+use super::*;
+
+fn repeats() -> impl Strategy<Value = Repeat> {
+    prop_oneof![
+        (0u64..6, 1u64..20).prop_map(|(stream, seq)| Repeat::Sequence { stream, seq }),
+        (0u64..3, 0u64..3, 0u64..40, 0u64..6).prop_map(|(flow, part, start, n)| {
+            Repeat::RowRange { flow, part, start, end: start + n }
+        }),
+        any::<u8>().prop_map(|n| Repeat::Message([n; 16])),
+        (0u8..3, 1u64..4).prop_map(|(log, n)| Repeat::Lines { log, lines: vec![n; 2] }),
+        Just(Repeat::Idempotent),
+    ]
+}
+
+fn items() -> impl Strategy<Value = Vec<Fact>> {
+    let task = (1u64..4, 1u16..3).prop_map(|(hunt, n)| attempt(hunt, n));
+    let item = prop_oneof![
+        task.clone().prop_map(|task| rows(task, &[1])),
+        (0u32..9, any::<bool>()).prop_map(|(v, snapshot)| scheduled("pack.x", &[v], snapshot)),
+        (task, 0u8..10).prop_map(|(task, code)| end_with(task, Outcome::from_code(code), "m")),
+    ];
+    proptest::collection::vec(item, 2)
+}
+
+fn facts() -> impl Strategy<Value = TaskFact> {
+    let task = (1u64..4, 1u16..4).prop_map(|(hunt, n)| attempt(hunt, n));
+    (task, 0u8..4).prop_map(|(task, kind)| match kind {
+        0 => TaskFact::Delivering(task),
+        1 => TaskFact::Acked(task),
+        2 => TaskFact::Lost(task),
+        _ => ended(task, Outcome::TimedOut),
+    })
+}
+
+#[derive(Clone, Debug)]
+enum Told {
+    Message(Repeat, Vec<Fact>),
+    Fact(TaskFact),
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    prop_oneof![
+        3 => (repeats(), items()).prop_map(|(repeat, items)| Told::Message(repeat, items)),
+        1 => facts().prop_map(Told::Fact),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn base_and_deltas_come_to_the_state_that_was_left(
+        steps in proptest::collection::vec((told(), any::<bool>()), 0..60),
+    ) {
+        let mut rig = Rig::new(AgentKind::Native);
+        let mut stored = ShardState::new(AGENT.shard());
+        for (told, flush) in steps {
+            match told {
+                Told::Message(repeat, items) => _ = rig.tell(repeat, items),
+                Told::Fact(fact) => _ = rig.fact(fact),
+            }
+            if flush {
+                stored.read(rig.state.take_delta()).unwrap();
+            }
+        }
+        stored.read(rig.state.take_delta()).unwrap();
+        prop_assert_eq!(&stored.agents, &rig.state.agents);
+        let mut based = ShardState::new(AGENT.shard());
+        based.read(rig.state.encode_base()).unwrap();
+        prop_assert_eq!(&based.agents, &rig.state.agents);
+    }
+
+    #[test]
+    fn every_hunt_has_at_most_one_end(
+        steps in proptest::collection::vec((told(), any::<bool>()), 0..80),
+    ) {
+        let mut rig = Rig::new(AgentKind::Native);
+        for (told, again) in steps {
+            for _ in 0..=u8::from(again) {
+                match told.clone() {
+                    Told::Message(repeat, items) => _ = rig.tell(repeat, items),
+                    Told::Fact(fact) => _ = rig.fact(fact),
+                }
+            }
+        }
+        for hunt in 1..4 {
+            let ends = rig.sink.ends.iter().filter(|end| end.0 == hunt).count();
+            prop_assert_eq!(ends, usize::from(rig.outcome(hunt).is_terminal()));
+        }
+    }
+
+    #[test]
+    fn a_message_told_twice_at_once_stores_its_rows_once(repeat in repeats(), items in items()) {
+        let mut rig = Rig::new(AgentKind::Native);
+        rig.tell(repeat.clone(), items.clone());
+        let (rows, ends) = (rig.sink.rows.clone(), rig.sink.ends.clone());
+        let empty = matches!(repeat, Repeat::RowRange { start, end, .. } if start == end);
+        prop_assume!(!empty);
+        rig.tell(repeat, items);
+        prop_assert_eq!(rows, rig.sink.rows);
+        prop_assert_eq!(ends, rig.sink.ends);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_or_read_but_never_panic(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..400), version in any::<bool>(),
+    ) {
+        if version && bytes.len() > 2 {
+            bytes[..2].copy_from_slice(&[1, AGENT.shard().get()]);
+        }
+        let _ = ShardState::new(AGENT.shard()).read(bytes.into());
+    }
+
+    #[test]
+    fn ranges_are_the_set_of_their_numbers(
+        adds in proptest::collection::vec((0u64..60, 0u64..12), 0..40), ask in (0u64..60, 0u64..30),
+    ) {
+        let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());
+        for (start, n) in adds {
+            prop_assert!(ranges.insert(start, start + n, 64));
+            set.extend(start..start + n);
+        }
+        let missing: Vec<u64> =
+            ranges.missing(ask.0, ask.0 + ask.1).into_iter().flat_map(|(a, b)| a..b).collect();
+        let expected: Vec<u64> = (ask.0..ask.0 + ask.1).filter(|n| !set.contains(n)).collect();
+        prop_assert_eq!(missing, expected);
+        prop_assert_eq!(ranges.complete_below(ask.0), (0..ask.0).all(|n| set.contains(&n)));
+        prop_assert!(ranges.0.windows(2).all(|pair| pair[0].1 < pair[1].0));
+    }
+}
+
+#[test]
+fn another_version_or_shard_is_named() {
+    let mut state = ShardState::new(Shard::new(3).unwrap());
+    assert_eq!(state.read(Bytes::from_static(&[9, 3])), Err(StateError::Version(9)));
+    let wanted = Shard::new(3).unwrap();
+    assert_eq!(
+        state.read(Bytes::from_static(&[1, 4])),
+        Err(StateError::Shard { wanted, found: 4 })
+    );
+}
