@@ -1,0 +1,130 @@
+//! The directory: the newest snapshot, kept in step with the catalog.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use muster_bus::{Bus, Topic};
+use muster_catalog::{Catalog, Error, args};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::Snapshot;
+
+mod rows;
+
+pub(crate) use rows::STATEMENTS;
+
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+
+/// Endpoints, agents and labels in memory. Cheap to clone.
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    catalog: Catalog,
+    bus: Arc<dyn Bus>,
+    snapshot: ArcSwap<Snapshot>,
+    version: watch::Sender<i64>,
+    /// One refresh at a time; who waits for it finds its own writes in it.
+    refreshing: Mutex<()>,
+}
+
+impl Directory {
+    /// Loads the directory.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn open(catalog: Catalog, bus: Arc<dyn Bus>) -> Result<Self, Error> {
+        let inner = Inner {
+            catalog,
+            bus,
+            snapshot: ArcSwap::default(),
+            version: watch::Sender::new(0),
+            refreshing: Mutex::new(()),
+        };
+        let directory = Self { inner: Arc::new(inner) };
+        let started = Instant::now();
+        directory.refresh().await?;
+        let agents = directory.snapshot().agent_count();
+        tracing::debug!(agents, elapsed_ms = started.elapsed().as_millis(), "directory loaded");
+        Ok(directory)
+    }
+
+    /// The newest state. Reading it waits for nobody.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.inner.snapshot.load_full()
+    }
+
+    /// Changes with the snapshot; its value is [`Snapshot::version`].
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<i64> {
+        self.inner.version.subscribe()
+    }
+
+    /// Takes in everything that is committed by now: for callers that must see their own writes.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn refresh(&self) -> Result<Arc<Snapshot>, Error> {
+        let _one = self.inner.refreshing.lock().await;
+        let known = self.inner.snapshot.load_full();
+        if let Some(changed) = rows::changed(&self.inner.catalog, &known).await? {
+            let version = changed.version();
+            self.inner.snapshot.store(Arc::new(changed));
+            self.inner.version.send_replace(version);
+        }
+        Ok(self.inner.snapshot.load_full())
+    }
+
+    /// Takes in what this caller has just committed, and tells the other instances to do the same.
+    ///
+    /// # Errors
+    /// When the catalog fails; the hint is out then.
+    pub async fn announce(&self) -> Result<Arc<Snapshot>, Error> {
+        self.inner.bus.publish(Topic::Directory, bytes::Bytes::new());
+        self.refresh().await
+    }
+
+    /// Follows the catalog, on hints and every second, until `shutdown`.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut hints = self.inner.bus.subscribe(&[Topic::Directory]);
+        let mut ticks = interval(REFRESH_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                hint = hints.next() => if hint.is_none() { return },
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::warn!(%error, "the directory could not be refreshed; it will be tried again");
+            }
+        }
+    }
+
+    /// The catalog behind it.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory").field("version", &self.snapshot().version()).finish()
+    }
+}
+
+/// The number of the feed's last change.
+async fn newest(catalog: &Catalog) -> Result<i64, Error> {
+    let row = catalog.fetch_optional(&rows::NEWEST, args![]).await?;
+    row.map_or(Ok(0), |row| row.get("seq"))
+}
