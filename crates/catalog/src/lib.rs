@@ -35,5 +35,5 @@ pub use value::{Args, Kind, SqlType, Value};
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static Statement> {
-    [feed::STATEMENTS, migrate::STATEMENTS].concat()
+    [&[feed::STATEMENTS, migrate::STATEMENTS], conformance::ALL].concat().concat()
 }

@@ -55,6 +55,8 @@ macro_rules! statements {
     (@define [$($list:ident)*]) => {
         /// Every statement of this module.
         pub const STATEMENTS: &[&$crate::Statement] = &[$(&$list),*];
+        // Tests define statements without listing them.
+        const _: &[&$crate::Statement] = STATEMENTS;
     };
     (@define [$($list:ident)*] $(#[$meta:meta])* $vis:vis small $name:ident = $text:tt; $($rest:tt)*) => {
         $crate::statements!(@one [$(#[$meta])*] [$vis] $name true $text);

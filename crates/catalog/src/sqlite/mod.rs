@@ -4,6 +4,8 @@ mod bind;
 mod connect;
 mod lock;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod writer;
 
