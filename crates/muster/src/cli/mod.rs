@@ -1,2 +1,4 @@
 //! The command line.
+
 pub mod output;
+mod session;

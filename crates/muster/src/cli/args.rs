@@ -1,0 +1,142 @@
+//! The shape of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use super::account::{Login, Token, User};
+use super::context::ContextCommand;
+use super::hunt::{Collect, Hunt};
+use super::output::Format;
+use super::plain::{ArtifactCommand, Audit, Endpoint, Endpoints, Enrolment, History, Label};
+use super::query::Query;
+use super::results::{Results, Sql};
+use crate::config::RoleName;
+
+/// Incident response: ask every machine a question, keep every answer.
+#[derive(Parser)]
+#[command(name = "muster", version, about, max_term_width = 100)]
+pub struct Args {
+    /// Which server to talk to (see `muster context list`).
+    #[arg(long, global = true, env = "MUSTER_CONTEXT")]
+    pub context: Option<String>,
+    /// How to print answers.
+    #[arg(long, short = 'o', global = true, value_enum, default_value_t)]
+    pub output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where a server's configuration comes from.
+#[derive(clap::Args, Clone, Default)]
+pub struct ServerArgs {
+    /// Configuration file (YAML).
+    #[arg(long, short = 'c', env = "MUSTER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Folder for everything the server keeps.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// A name or address to put into the server's certificate (repeatable).
+    #[arg(long = "name")]
+    pub names: Vec<String>,
+}
+
+/// All commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start a server here with everything embedded, and enrol this machine.
+    Up {
+        /// Its configuration.
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Do not enrol this machine.
+        #[arg(long)]
+        no_agent: bool,
+    },
+    /// Start a server from a configuration file; start it again elsewhere for more.
+    Server {
+        /// Its configuration.
+        #[command(flatten)]
+        server: ServerArgs,
+        /// What this instance does (repeatable; default all).
+        #[arg(long = "role", value_enum)]
+        roles: Vec<RoleName>,
+    },
+    /// Muster's own endpoint agent.
+    #[command(subcommand)]
+    Agent(super::agent::AgentCommand),
+
+    /// Ask online endpoints a SQL question; rows come as they are answered.
+    Query(Query),
+    /// Run one artifact on some endpoints.
+    Collect(Collect),
+    /// Ask every endpoint in a scope, now or when it comes back.
+    #[command(subcommand)]
+    Hunt(Hunt),
+    /// Print the rows of a hunt, query or collection.
+    Results(Results),
+    /// SQL over everything that was ever collected.
+    Sql(Sql),
+    /// What was asked before.
+    History(History),
+    /// List endpoints.
+    Endpoints(Endpoints),
+    /// One endpoint.
+    #[command(subcommand)]
+    Endpoint(Endpoint),
+    /// List agents.
+    Agents,
+    /// Named sets of endpoints.
+    #[command(subcommand)]
+    Label(Label),
+    /// Secrets that let agents enrol.
+    #[command(subcommand)]
+    Enrolment(Enrolment),
+    /// Definitions of what to collect.
+    #[command(subcommand)]
+    Artifact(ArtifactCommand),
+
+    /// Sign in.
+    Login(Login),
+    /// Sign out.
+    Logout,
+    /// Who is signed in.
+    Whoami,
+    /// Which servers this user talks to.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// People.
+    #[command(subcommand)]
+    User(User),
+    /// Credentials of programs.
+    #[command(subcommand)]
+    Token(Token),
+    /// Who did and saw what.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// What is stored and how full it is.
+    Storage,
+    /// Running servers and their leases.
+    Instances,
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(super::config::ConfigCommand),
+    /// Check a deployment from outside.
+    Doctor(super::doctor::Doctor),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+
+    /// Simulated fleets, for tests and benchmarks.
+    #[command(subcommand, hide = true)]
+    Loadgen(super::loadgen::LoadgenCommand),
+    /// Child process of the server: one query over results.
+    #[command(hide = true)]
+    SqlWorker,
+    /// Child process of the agent: one query on this machine.
+    #[command(hide = true)]
+    AgentQuery,
+}
