@@ -79,7 +79,7 @@ pub(crate) fn refill(column: &mut Column, array: &ArrayRef) {
             Values::Int(to) => to.push(array.as_primitive::<Int64Type>().value(row)),
             Values::Float(to) => to.push(array.as_primitive::<Float64Type>().value(row)),
             Values::Time(to) => {
-                to.push(array.as_primitive::<TimestampMicrosecondType>().value(row))
+                to.push(array.as_primitive::<TimestampMicrosecondType>().value(row));
             }
             Values::Bytes(to) => to.push(array.as_binary::<i32>().value(row)),
             Values::Json(to) | Values::Text(to) => {
