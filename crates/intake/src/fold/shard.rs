@@ -109,6 +109,20 @@ impl ShardState {
         self.hunts.retain(|hunt, _| changed.contains(hunt) || keep(*hunt));
     }
 
+    /// How many hunts' progress is loaded.
+    #[must_use]
+    pub fn progress_count(&self) -> usize {
+        self.hunts.len()
+    }
+
+    /// The attempt of an agent's open task; 1 when none is open.
+    #[must_use]
+    pub fn attempt(&self, agent: AgentNo, hunt: HuntNo) -> u16 {
+        let state = self.agents.get(&agent.local());
+        let open = state.and_then(|state| state.open.iter().find(|open| open.hunt == hunt));
+        open.map_or(1, |open| open.attempt)
+    }
+
     /// All open tasks, in no order.
     pub fn open_tasks(&self) -> impl Iterator<Item = OpenTaskAt> + '_ {
         let shard = self.shard;

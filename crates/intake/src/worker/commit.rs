@@ -1,0 +1,103 @@
+//! What was folded becomes one object and one transaction.
+
+use muster_archive::segment_name;
+use muster_catalog::Priority;
+use muster_results::SegmentBuilder;
+use muster_types::{HuntNo, Pos, Shard, Timestamp};
+
+use super::store::{NewSegment, ShardCut, publish};
+use super::{Deps, Error, blocking};
+use crate::fold::ShardProgress;
+
+/// Everything that was folded up to some positions.
+#[derive(Debug)]
+pub struct Cut {
+    pub(super) at: Timestamp,
+    pub(super) not_before: Timestamp,
+    pub(super) builder: SegmentBuilder,
+    pub(super) objects: Vec<String>,
+    pub(super) entries: u64,
+    pub(super) shards: Vec<ShardCut>,
+    pub(super) progress: Vec<(HuntNo, Shard, ShardProgress)>,
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The segment's object, when there were rows.
+    pub object: Option<String>,
+    /// Its length.
+    pub byte_count: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// Entries that were folded.
+    pub entries: u64,
+    /// Up to where, per shard.
+    pub upto: Vec<(Shard, Pos)>,
+    /// Whether progress of hunts changed.
+    pub progressed: bool,
+}
+
+impl Cut {
+    /// Rows that wait in it.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.builder.rows()
+    }
+
+    /// Writes the object, then commits.
+    ///
+    /// # Errors
+    /// Whatever happened, the shards must be loaded anew: it may have been committed or not.
+    ///
+    /// # Cancel safety
+    /// As on an error.
+    pub async fn commit(self, deps: &Deps) -> Result<Committed, Error> {
+        let rows = self.builder.rows();
+        let mut segment = None;
+        if rows > 0 {
+            let builder = self.builder;
+            let built = blocking(move || builder.finish()).await??;
+            deps.step("built")?;
+            let object = segment_name(self.at.day(), &deps.writer);
+            let byte_count = built.bytes.len() as u64;
+            deps.archive.put_new(&object, built.bytes).await?;
+            segment = Some(NewSegment { object, byte_count, parts: built.parts });
+        }
+        deps.step("put")?;
+        for base in self.shards.iter().filter_map(|cut| cut.base.as_ref()) {
+            deps.archive.put_new(&base.object, base.bytes.clone()).await?;
+            deps.step("put base")?;
+        }
+        let tx = deps.catalog.begin(Priority::Intake).await?;
+        deps.step("begun")?;
+        let tx = publish(
+            tx,
+            &deps.writer,
+            self.at,
+            segment.as_ref(),
+            &self.shards,
+            &self.progress,
+            &self.objects,
+            self.not_before,
+        )
+        .await?;
+        deps.step("before commit")?;
+        tx.commit().await?;
+        deps.step("after commit")?;
+        let upto: Vec<(Shard, Pos)> = self.shards.iter().map(|cut| (cut.shard, cut.to)).collect();
+        for (shard, pos) in &upto {
+            deps.stream.trim(*shard, *pos).await;
+        }
+        deps.step("trimmed")?;
+        let byte_count = segment.as_ref().map_or(0, |segment| segment.byte_count);
+        Ok(Committed {
+            object: segment.map(|segment| segment.object),
+            byte_count,
+            rows,
+            entries: self.entries,
+            upto,
+            progressed: !self.progress.is_empty(),
+        })
+    }
+}

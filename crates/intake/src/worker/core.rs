@@ -1,0 +1,401 @@
+//! The worker without time and leases.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_stream::Entry;
+use muster_types::{Body, Epoch, HuntNo, Payload, Pos, Record, Shard, TaskFact, TaskId, Timestamp};
+
+use super::batch::{self, Answers, Mentions, Pending};
+use super::commit::Cut;
+use super::store::{self, NewBase, ShardCut};
+use super::{Deps, Error, Watched, blocking};
+use crate::fold::{Counters, LiveRows, ShardState};
+
+/// Bounds of a worker.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is folded is committed at the latest after this.
+    pub flush_after: Duration,
+    /// The same while somebody waits for an answer.
+    pub flush_urgent_after: Duration,
+    /// What is folded is committed at once when its columns take this much memory.
+    pub flush_bytes: usize,
+    /// Nothing more is read while this much is folded and not committed.
+    pub pending_bytes_max: usize,
+    /// About how much is read at once.
+    pub read_bytes: usize,
+    /// A new base of a shard's state after this time.
+    pub base_after: Duration,
+    /// A new base when the deltas are longer than this.
+    pub delta_bytes_max: usize,
+    /// How long objects stay that nothing refers to any more.
+    pub retire_grace: Duration,
+    /// A task with more bytes of rows is cut off.
+    pub task_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            flush_after: Duration::from_secs(1),
+            flush_urgent_after: Duration::from_millis(250),
+            flush_bytes: 64 << 20,
+            pending_bytes_max: 96 << 20,
+            read_bytes: 1 << 20,
+            base_after: Duration::from_secs(300),
+            delta_bytes_max: 4 << 20,
+            retire_grace: Duration::from_secs(1800),
+            task_bytes_max: 1 << 30,
+        }
+    }
+}
+
+/// A shard that is held.
+#[derive(Debug)]
+struct Holding {
+    epoch: Epoch,
+    /// Up to here the last cut goes, committed or on its way.
+    cut: Pos,
+    delta_bytes: usize,
+    base: Option<String>,
+    base_at: Timestamp,
+    /// Positions of ends that were appended, per hunt: no second sweep before they are folded.
+    ends: HashMap<HuntNo, Pos>,
+}
+
+/// What folding a batch brought besides state and rows.
+#[derive(Debug, Default)]
+pub struct Processed {
+    /// For those who look on.
+    pub live: Vec<LiveRows>,
+    /// Somebody waits for this.
+    pub urgent: bool,
+}
+
+/// Some shards, their states, and what is folded and not committed.
+pub struct Core {
+    deps: Arc<Deps>,
+    options: Options,
+    held: BTreeMap<Shard, Holding>,
+    states: BTreeMap<Shard, ShardState>,
+    positions: BTreeMap<Shard, Pos>,
+    pending: Pending,
+}
+
+impl Core {
+    /// Takes the shards over and loads their states. Shards with a later holder are left out.
+    ///
+    /// # Errors
+    /// When they cannot be taken or a state cannot be read.
+    pub async fn open(
+        deps: Arc<Deps>,
+        options: Options,
+        shards: &BTreeMap<Shard, Epoch>,
+    ) -> Result<Self, Error> {
+        let now = deps.clock.now();
+        let mut core = Self {
+            options,
+            held: BTreeMap::new(),
+            states: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            pending: Pending::default(),
+            deps,
+        };
+        core.deps.step("take")?;
+        let taken = store::take(&core.deps.catalog, shards.iter().map(|(s, e)| (*s, *e))).await?;
+        core.deps.step("load")?;
+        for taken in taken {
+            let shard = taken.shard;
+            let (state, delta_bytes) = store::load(&core.deps.catalog, &core.deps.archive, &taken).await?;
+            // Spread over time, so that not all shards write their base in one commit.
+            let age = core.options.base_after.mul_f64(f64::from(shard.get()) / 64.0);
+            let holding = Holding {
+                epoch: shards[&shard],
+                cut: taken.pos,
+                delta_bytes,
+                base: taken.base.map(|(object, _)| object),
+                base_at: now.minus(age),
+                ends: HashMap::new(),
+            };
+            core.held.insert(shard, holding);
+            core.states.insert(shard, state);
+            core.positions.insert(shard, taken.pos);
+        }
+        Ok(core)
+    }
+
+    /// Where to read on, per shard.
+    #[must_use]
+    pub fn positions(&self) -> Vec<(Shard, Pos)> {
+        self.positions.iter().map(|(shard, pos)| (*shard, *pos)).collect()
+    }
+
+    /// Gives a shard up that cannot be read. What is folded of it stays pending.
+    pub fn skip(&mut self, shard: Shard) {
+        self.positions.remove(&shard);
+    }
+
+    /// Memory of what is folded and not cut.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.builder.bytes()
+    }
+
+    /// Whether anything is folded and not cut.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        !self.pending.upto.is_empty()
+    }
+
+    /// What the fold met since the shards were taken.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for state in self.states.values() {
+            let c = state.counters;
+            sum.rows += c.rows;
+            sum.repeats += c.repeats;
+            sum.gaps += c.gaps;
+            sum.poison += c.poison;
+            sum.refused += c.refused;
+            sum.unchanged += c.unchanged;
+            sum.ended += c.ended;
+        }
+        sum
+    }
+
+    /// Folds a batch.
+    ///
+    /// # Errors
+    /// When hunts or payloads cannot be read. The core is of no use then.
+    pub async fn process(
+        &mut self,
+        entries: Vec<Entry>,
+        watched: &Watched,
+    ) -> Result<Processed, Error> {
+        self.deps.step("read")?;
+        let payloads = self.payloads(&entries).await?;
+        let decoders = self.deps.decoders.clone();
+        let (decoded, mentions) =
+            blocking(move || batch::decode(entries, payloads, &decoders)).await?;
+        self.deps.step("decoded")?;
+        let answers = self.ask(mentions, watched).await?;
+        self.deps.step("asked")?;
+        let mut states = std::mem::take(&mut self.states);
+        let mut positions = std::mem::take(&mut self.positions);
+        let mut pending = std::mem::take(&mut self.pending);
+        let folded;
+        (self.states, self.positions, self.pending, folded) = blocking(move || {
+            let folded = batch::fold(&mut states, &mut positions, &mut pending, decoded, &answers);
+            (states, positions, pending, folded)
+        })
+        .await?;
+        self.deps.step("folded")?;
+        Ok(Processed { live: folded.live, urgent: folded.urgent })
+    }
+
+    /// Takes everything that is folded, to be committed; `None` when there is nothing.
+    ///
+    /// The cut before must be committed before this one is: their positions follow each other.
+    ///
+    /// # Errors
+    /// When the work panics. The core is of no use then.
+    pub async fn cut(&mut self) -> Result<Option<Cut>, Error> {
+        if !self.is_pending() {
+            return Ok(None);
+        }
+        let at = self.deps.clock.now();
+        let pending = std::mem::take(&mut self.pending);
+        let mut states = std::mem::take(&mut self.states);
+        let mut wanted = Vec::new();
+        for (shard, to) in &pending.upto {
+            let holding = self.held.get_mut(shard).expect("only held shards are folded");
+            let from = std::mem::replace(&mut holding.cut, *to);
+            let long = holding.delta_bytes > self.options.delta_bytes_max;
+            let base = long || at.since(holding.base_at) >= self.options.base_after;
+            wanted.push((*shard, holding.epoch, from, *to, base.then(|| holding.base.clone())));
+        }
+        let (states, shards, progress) = blocking(move || {
+            let mut progress = Vec::new();
+            let mut shards = Vec::new();
+            for (shard, epoch, from, to, base) in wanted {
+                let state = states.get_mut(&shard).expect("only held shards are folded");
+                let changed = state.take_changed_progress().into_iter();
+                progress.extend(changed.map(|(hunt, progress)| (hunt, shard, progress)));
+                let delta = state.take_delta();
+                let base = base.map(|old| NewBase {
+                    object: base_name(at, shard),
+                    bytes: state.encode_base(),
+                    old,
+                });
+                shards.push(ShardCut { shard, epoch, from, to, delta, base });
+            }
+            (states, shards, progress)
+        })
+        .await?;
+        self.states = states;
+        for cut in &shards {
+            let holding = self.held.get_mut(&cut.shard).expect("only held shards are folded");
+            match &cut.base {
+                None => holding.delta_bytes += cut.delta.len(),
+                Some(base) => {
+                    holding.delta_bytes = 0;
+                    holding.base = Some(base.object.clone());
+                    holding.base_at = at;
+                }
+            }
+        }
+        Ok(Some(Cut {
+            at,
+            not_before: at.plus(self.options.retire_grace),
+            builder: pending.builder,
+            objects: pending.objects,
+            entries: pending.entries,
+            shards,
+            progress,
+        }))
+    }
+
+    /// To be called when a cut was committed and no other is on its way.
+    pub fn committed(&mut self) {
+        for state in self.states.values_mut() {
+            if state.progress_count() > 256 {
+                state.forget_progress(|_| false);
+            }
+        }
+    }
+
+    /// Facts that end tasks whose time is up, to be appended to the stream: they get their place in the
+    /// order there, and the fold takes them from there like anybody's.
+    ///
+    /// # Errors
+    /// When progress cannot be read.
+    pub async fn due(&mut self, limit: usize) -> Result<Vec<Record>, Error> {
+        let now = self.deps.clock.now();
+        let mut records = Vec::new();
+        for due in self.deps.hunts.due(now) {
+            if records.len() >= limit {
+                break;
+            }
+            self.load_progress(due.hunt).await?;
+            for agent in due.agents.iter() {
+                let shard = agent.shard();
+                let (Some(state), Some(holding)) = (self.states.get(&shard), self.held.get(&shard))
+                else {
+                    continue;
+                };
+                let folded = self.positions.get(&shard).copied().unwrap_or_default();
+                if holding.ends.get(&due.hunt).is_some_and(|appended| *appended > folded) {
+                    continue;
+                }
+                let done = state.progress(due.hunt).is_some_and(|progress| {
+                    progress.is_terminal(agent) || due.waiting_only && progress.is_delivered(agent)
+                });
+                if done || records.len() >= limit {
+                    continue;
+                }
+                let Some((org, kind)) = self.deps.hunts.agent(agent) else { continue };
+                let attempt = state.attempt(agent, due.hunt);
+                let task = TaskId { hunt: due.hunt, attempt };
+                let (outcome, reason) = (due.outcome, due.reason.clone());
+                records.push(Record {
+                    org,
+                    agent,
+                    kind,
+                    class: muster_types::Class::LifeCycle,
+                    received_at: now,
+                    body: Body::Fact(TaskFact::Ended { task, outcome, reason }),
+                });
+            }
+        }
+        Ok(records)
+    }
+
+    /// Remembers where records of [`Core::due`] were appended.
+    pub fn appended(&mut self, records: &[Record], positions: &[Pos]) {
+        for (record, pos) in records.iter().zip(positions) {
+            let Body::Fact(fact) = &record.body else { continue };
+            if let Some(holding) = self.held.get_mut(&record.shard()) {
+                if holding.ends.len() > 1024 {
+                    holding.ends.clear();
+                }
+                holding.ends.insert(fact.task().hunt, *pos);
+            }
+        }
+    }
+
+    /// Reads the payloads that are objects. One that is gone makes its record poison.
+    async fn payloads(
+        &self,
+        entries: &[Entry],
+    ) -> Result<HashMap<usize, Result<Bytes, String>>, Error> {
+        let mut payloads = HashMap::new();
+        for (index, entry) in entries.iter().enumerate() {
+            let Body::Wire(Payload::Object { name, .. }) = &entry.record.body else { continue };
+            // One that was folded before may be gone already, and is not folded again.
+            let folded = self.positions.get(&entry.record.shard());
+            if folded.is_none_or(|at| entry.pos <= *at) {
+                continue;
+            }
+            let payload = match self.deps.archive.get(name).await {
+                Ok(bytes) => Ok(bytes),
+                Err(error) if error.is_retryable() => return Err(error.into()),
+                Err(error) => Err(error.to_string()),
+            };
+            payloads.insert(index, payload);
+        }
+        Ok(payloads)
+    }
+
+    /// Finds out everything the fold will ask.
+    async fn ask(&mut self, mentions: Mentions, watched: &Watched) -> Result<Answers, Error> {
+        let mut answers = Answers::default();
+        let source = self.deps.hunts.clone();
+        for hunt in mentions.hunts {
+            let Some(mut info) = source.hunt(hunt).await? else { continue };
+            info.view.watched = watched.contains(hunt);
+            info.view.bytes_per_endpoint = self.options.task_bytes_max;
+            answers.hunts.insert(hunt, info);
+            self.load_progress(hunt).await?;
+        }
+        let known = mentions.tasks.into_iter().filter(|(hunt, _)| answers.hunts.contains_key(hunt));
+        let (recruited, unknown): (Vec<_>, Vec<_>) =
+            known.partition(|(hunt, agent)| source.is_recruited(*hunt, *agent));
+        answers.recruited.extend(recruited);
+        if !unknown.is_empty() {
+            // A frontend may know a wave before we do: nobody is refused before we have looked.
+            source.refresh().await?;
+            let late = unknown.into_iter().filter(|(hunt, agent)| source.is_recruited(*hunt, *agent));
+            answers.recruited.extend(late);
+        }
+        for key in mentions.schedules {
+            if let Some(table) = source.scheduled(key.0, key.1, &key.2) {
+                answers.schedules.insert(key, table);
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn load_progress(&mut self, hunt: HuntNo) -> Result<(), Error> {
+        if self.states.values().all(|state| state.has_progress(hunt)) {
+            return Ok(());
+        }
+        for (shard, progress) in store::progress(&self.deps.catalog, hunt).await? {
+            if let Some(state) = self.states.get_mut(&shard) {
+                state.put_progress(hunt, progress);
+            }
+        }
+        for state in self.states.values_mut() {
+            state.put_progress(hunt, crate::fold::ShardProgress::default());
+        }
+        Ok(())
+    }
+}
+
+fn base_name(at: Timestamp, shard: Shard) -> String {
+    let day = muster_archive::day_name(at.day());
+    format!("state/v1/{day}/{shard}-{}", uuid::Uuid::now_v7())
+}

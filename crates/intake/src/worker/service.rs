@@ -1,0 +1,237 @@
+//! The worker as a service: leases, time, pipeline.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_bus::{Hint, Subscription, Topic};
+use muster_cluster::Held;
+use muster_stream::{ReadError, Reader};
+use muster_types::{Epoch, Shard};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::core::Processed;
+use super::{Committed, Core, Deps, Error, Options, Watched, live};
+
+/// Ends that are appended at once.
+const ENDS_AT_ONCE: usize = 4096;
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Folds the shards whose leases this instance holds.
+pub struct Worker {
+    deps: Arc<Deps>,
+    options: Options,
+    leases: watch::Receiver<Held>,
+    watched: Watched,
+}
+
+/// Why a session ended.
+enum Ended {
+    Shutdown,
+    Leases,
+}
+
+impl Worker {
+    /// A worker over the shards that `leases` of [`muster_cluster::Job::Shards`] name.
+    #[must_use]
+    pub fn new(deps: Deps, options: Options, leases: watch::Receiver<Held>) -> Self {
+        Self { deps: Arc::new(deps), options, leases, watched: Watched::default() }
+    }
+
+    /// Works until `shutdown`, then commits what is folded.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut backoff = Duration::from_millis(50);
+        loop {
+            let held = shards(&self.leases.borrow_and_update());
+            if held.is_empty() {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    changed = self.leases.changed() => if changed.is_err() { return },
+                }
+                continue;
+            }
+            let begun = Instant::now();
+            match self.session(&held, &shutdown).await {
+                Ok(Ended::Shutdown) => return,
+                Ok(Ended::Leases) => continue,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "worker starts again");
+                }
+            }
+            if begun.elapsed() > Duration::from_secs(10) {
+                backoff = Duration::from_millis(50);
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF_MAX),
+            }
+        }
+    }
+
+    async fn session(
+        &mut self,
+        held: &BTreeMap<Shard, Epoch>,
+        shutdown: &CancellationToken,
+    ) -> Result<Ended, Error> {
+        let mut core = Core::open(self.deps.clone(), self.options.clone(), held).await?;
+        let mut reader = self.reader(&mut core).await?;
+        let mut hints = self.deps.bus.subscribe(&[Topic::Watch]);
+        let mut commits: JoinSet<Result<Committed, Error>> = JoinSet::new();
+        let mut flush_at: Option<Instant> = None;
+        let mut sweep = tokio::time::interval(Duration::from_secs(1));
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.check_lease()?;
+            let room = core.pending_bytes() < self.options.pending_bytes_max;
+            let full = core.pending_bytes() >= self.options.flush_bytes;
+            let free = commits.is_empty();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    self.finish(core, commits).await?;
+                    return Ok(Ended::Shutdown);
+                }
+                Some(done) = commits.join_next() => {
+                    self.done(done)?;
+                    core.committed();
+                }
+                () = until(flush_at), if free && core.is_pending() && !full => {
+                    flush_at = None;
+                    self.flush(&mut core, &mut commits).await?;
+                }
+                () = std::future::ready(()), if free && full => {
+                    flush_at = None;
+                    self.flush(&mut core, &mut commits).await?;
+                }
+                changed = self.leases.changed() => {
+                    let now = shards(&self.leases.borrow_and_update());
+                    if changed.is_err() || now != *held {
+                        let ours = held.iter().all(|(shard, epoch)| now.get(shard) == Some(epoch));
+                        // What is folded of shards that are lost is somebody else's now: dropped, and read again there.
+                        if ours {
+                            self.finish(core, commits).await?;
+                        }
+                        return Ok(Ended::Leases);
+                    }
+                }
+                Some(hint) = hints.next() => {
+                    if let Hint::Message(_, content) = hint {
+                        self.watched.hint(&content, Instant::now());
+                    }
+                }
+                _ = sweep.tick() => self.sweep(&mut core).await?,
+                entries = reader.next(self.options.read_bytes), if room => {
+                    let Processed { live, urgent } = core.process(entries?, &self.watched).await?;
+                    live::publish(&*self.deps.bus, &live);
+                    let after = if urgent { self.options.flush_urgent_after } else { self.options.flush_after };
+                    let at = Instant::now() + after;
+                    if core.is_pending() {
+                        flush_at = Some(flush_at.map_or(at, |before| before.min(at)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A reader over all shards that can be read. One whose records are gone is given up, loudly, and the others go on.
+    async fn reader(&self, core: &mut Core) -> Result<Box<dyn Reader>, Error> {
+        loop {
+            match self.deps.stream.reader(core.positions()).await {
+                Ok(reader) => return Ok(reader),
+                Err(ReadError::TrimmedBelow { shard, after, oldest }) => {
+                    tracing::error!(
+                        %shard, %after, %oldest,
+                        "records that were not folded are gone from the stream; the shard stands still",
+                    );
+                    core.skip(shard);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn check_lease(&self) -> Result<(), Error> {
+        if Instant::now() >= self.leases.borrow().valid_until {
+            return Err(Error::Step("the lease ran out".to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn flush(
+        &self,
+        core: &mut Core,
+        commits: &mut JoinSet<Result<Committed, Error>>,
+    ) -> Result<(), Error> {
+        if let Some(cut) = core.cut().await? {
+            let deps = self.deps.clone();
+            commits.spawn(async move { cut.commit(&deps).await });
+        }
+        Ok(())
+    }
+
+    fn done(
+        &self,
+        done: Result<Result<Committed, Error>, tokio::task::JoinError>,
+    ) -> Result<(), Error> {
+        let committed = done.map_err(|error| Error::Step(error.to_string()))??;
+        tracing::debug!(
+            rows = committed.rows,
+            entries = committed.entries,
+            bytes = committed.byte_count,
+            shards = committed.upto.len(),
+            "committed",
+        );
+        if committed.progressed {
+            self.deps.bus.publish(Topic::Progress, Bytes::new());
+        }
+        Ok(())
+    }
+
+    /// Commits what is on its way and what is folded.
+    async fn finish(
+        &self,
+        mut core: Core,
+        mut commits: JoinSet<Result<Committed, Error>>,
+    ) -> Result<(), Error> {
+        while let Some(done) = commits.join_next().await {
+            self.done(done)?;
+        }
+        self.check_lease()?;
+        self.flush(&mut core, &mut commits).await?;
+        while let Some(done) = commits.join_next().await {
+            self.done(done)?;
+        }
+        Ok(())
+    }
+
+    /// Ends tasks whose time is up. A full stream is tried again with the next tick.
+    async fn sweep(&self, core: &mut Core) -> Result<(), Error> {
+        let records = core.due(ENDS_AT_ONCE).await?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        match self.deps.stream.append(records.clone()).await {
+            Ok(positions) => core.appended(&records, &positions),
+            Err(error) => tracing::warn!(%error, "failed to append the ends of tasks"),
+        }
+        Ok(())
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn shards(held: &Held) -> BTreeMap<Shard, Epoch> {
+    held.epochs
+        .iter()
+        .filter_map(|(n, epoch)| Some((Shard::new(u8::try_from(*n).ok()?)?, *epoch)))
+        .collect()
+}

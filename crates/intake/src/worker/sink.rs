@@ -1,0 +1,136 @@
+//! The fold's rows into a segment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use muster_results::{Cell, RowMeta, SegmentBuilder, TableSpec};
+use muster_types::{AgentKind, ColumnDecl, HuntNo, OrgId, RowFormat};
+
+use super::source::HuntInfo;
+use super::tables::{AGENT_LOG, COLLECTIONS, ERRORS, UNCHANGED};
+use crate::fold::{Counted, RowAt, RowSink, SystemRow, Target};
+
+/// Columns an agent may claim for an ad-hoc query.
+const CLAIMED_COLUMNS_MAX: usize = 256;
+
+pub(super) type Schedules = HashMap<(OrgId, AgentKind, String), Arc<TableSpec>>;
+
+pub(super) struct SegmentSink<'a> {
+    pub builder: &'a mut SegmentBuilder,
+    pub hunts: &'a HashMap<HuntNo, HuntInfo>,
+    pub schedules: &'a Schedules,
+    /// The table of the last ad-hoc rows: mostly the next ones are of the same.
+    pub last: Option<(HuntNo, Arc<TableSpec>)>,
+}
+
+impl SegmentSink<'_> {
+    fn table(&mut self, target: Target<'_>, at: &RowAt) -> Option<Arc<TableSpec>> {
+        match target {
+            Target::Scheduled(source) => {
+                self.schedules.get(&(at.org, at.kind, source.to_owned())).cloned()
+            }
+            Target::Hunt(hunt, claimed) => {
+                let table = &self.hunts.get(&hunt)?.table;
+                if !table.columns.is_empty() || claimed.is_empty() {
+                    return Some(table.clone());
+                }
+                let claimed = &claimed[..claimed.len().min(CLAIMED_COLUMNS_MAX)];
+                Some(self.ad_hoc(hunt, &table.clone(), claimed))
+            }
+        }
+    }
+
+    /// The table of a hunt that declares no columns, with those the agent speaks of.
+    fn ad_hoc(
+        &mut self,
+        hunt: HuntNo,
+        table: &Arc<TableSpec>,
+        claimed: &[ColumnDecl],
+    ) -> Arc<TableSpec> {
+        if let Some((last, table)) = &self.last
+            && *last == hunt
+            && table.columns == claimed
+        {
+            return table.clone();
+        }
+        let spec = Arc::new(TableSpec {
+            name: table.name.clone(),
+            class: table.class,
+            columns: claimed.to_vec(),
+            open: table.open,
+        });
+        self.last = Some((hunt, spec.clone()));
+        spec
+    }
+}
+
+impl RowSink for SegmentSink<'_> {
+    fn rows(
+        &mut self,
+        target: Target<'_>,
+        at: &RowAt,
+        format: RowFormat,
+        json: &[u8],
+    ) -> Result<Counted, String> {
+        let table = self.table(target, at).ok_or("there is no table for these rows")?;
+        let appended = self.builder.append_json(&table, &meta(at), format, json);
+        let appended = appended.map_err(|error| error.to_string())?;
+        Ok(Counted { rows: u64::from(appended.rows), bytes: appended.bytes })
+    }
+
+    fn system(&mut self, at: &RowAt, row: &SystemRow<'_>) {
+        let meta = meta(at);
+        match *row {
+            SystemRow::Collection { outcome, rows, bytes, started, elapsed_micros, message } => {
+                let elapsed = elapsed_micros.map_or(Cell::Null, number);
+                self.builder.append_row(
+                    &COLLECTIONS,
+                    &meta,
+                    &[
+                        ("outcome", Cell::Text(outcome.as_str())),
+                        ("rows", number(rows)),
+                        ("bytes", number(bytes)),
+                        ("started_time", started.map_or(Cell::Null, Cell::Time)),
+                        ("finished_time", Cell::Time(at.received_at)),
+                        ("elapsed_us", elapsed),
+                        ("message", Cell::Text(message)),
+                    ],
+                );
+            }
+            SystemRow::Error { source, message } => self.builder.append_row(
+                &ERRORS,
+                &meta,
+                &[("source", Cell::Text(source)), ("message", Cell::Text(message))],
+            ),
+            SystemRow::Log { level, message } => self.builder.append_row(
+                &AGENT_LOG,
+                &meta,
+                &[("level", Cell::Text(level)), ("message", Cell::Text(message))],
+            ),
+            SystemRow::Unchanged { source, since } => self.builder.append_row(
+                &UNCHANGED,
+                &meta,
+                &[("source", Cell::Text(source)), ("since_time", Cell::Time(since))],
+            ),
+        }
+    }
+}
+
+fn number(n: u64) -> Cell<'static> {
+    Cell::Int(i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+fn meta(at: &RowAt) -> RowMeta {
+    RowMeta {
+        org: at.org,
+        agent: at.agent,
+        agent_kind: at.kind,
+        hunt: at.task.map_or(HuntNo(0), |task| task.hunt),
+        attempt: at.task.map_or(0, |task| task.attempt),
+        late: at.late,
+        received_at: at.received_at,
+        endpoint_time: at.endpoint_time,
+        shard: at.shard,
+        pos: at.pos,
+    }
+}

@@ -1,0 +1,66 @@
+//! What the worker asks of those who know hunts and agents.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use muster_results::TableSpec;
+use muster_types::{AgentKind, AgentNo, AgentSet, HuntNo, OrgId, Outcome, Timestamp};
+
+use crate::fold::HuntView;
+
+/// A hunt as the worker needs it. Nothing of it changes while the hunt lives.
+#[derive(Clone, Debug)]
+pub struct HuntInfo {
+    /// For the fold; `watched` is the worker's to set.
+    pub view: HuntView,
+    /// Where rows go.
+    pub table: Arc<TableSpec>,
+}
+
+/// Tasks that end because the server says so.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Which hunt.
+    pub hunt: HuntNo,
+    /// Agents it was recruited on, as far as they are meant.
+    pub agents: AgentSet,
+    /// Only tasks that were not handed out yet.
+    pub waiting_only: bool,
+    /// How they end.
+    pub outcome: Outcome,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Why nothing can be said of hunts now.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("hunts cannot be read: {0}")]
+pub struct SourceError(pub String);
+
+/// Hunts, waves and agents, from memory where it can be.
+#[async_trait]
+pub trait HuntSource: Send + Sync {
+    /// A hunt of any state; reads through. `None` when there is none or it is deleted.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the catalog cannot be read.
+    async fn hunt(&self, hunt: HuntNo) -> Result<Option<HuntInfo>, SourceError>;
+
+    /// Whether a wave that is known here holds the agent.
+    fn is_recruited(&self, hunt: HuntNo, agent: AgentNo) -> bool;
+
+    /// Learns every wave that is committed by now. Called before an agent is told that nobody asked it.
+    ///
+    /// # Errors
+    /// [`SourceError`] when the catalog cannot be read.
+    async fn refresh(&self) -> Result<(), SourceError>;
+
+    /// The table of an artifact that agents of this kind run on their own schedule.
+    fn scheduled(&self, org: OrgId, kind: AgentKind, source: &str) -> Option<Arc<TableSpec>>;
+
+    /// Tasks whose time is up by `now`. Those that have ended may be among them.
+    fn due(&self, now: Timestamp) -> Vec<Due>;
+
+    /// Organisation and kind of an agent.
+    fn agent(&self, agent: AgentNo) -> Option<(OrgId, AgentKind)>;
+}

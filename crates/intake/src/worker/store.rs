@@ -1,0 +1,206 @@
+//! What the worker reads from and writes to the catalog.
+
+use bytes::Bytes;
+use muster_archive::{Archive, manifest};
+use muster_catalog::{Catalog, Priority, Tx, args};
+use muster_results::PartInfo;
+use muster_types::{Epoch, HuntNo, Pos, Shard, Timestamp};
+
+use super::Error;
+use crate::fold::{ShardProgress, ShardState};
+
+muster_catalog::statements! {
+    /// Takes a shard over: from now on only this epoch may move it. Touches no row of a later epoch.
+    TAKE_SHARD = "
+        INSERT INTO shard_offset (shard, pos, epoch, base_pos)
+        VALUES ($1, 0, $2, 0)
+        ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch
+        WHERE shard_offset.epoch <= excluded.epoch
+        RETURNING pos, base_object, base_pos";
+
+    /// Where a shard stands.
+    pub(crate) SHARD_OFFSET = "
+        SELECT pos, epoch
+        FROM shard_offset
+        WHERE shard = $1";
+
+    /// Changes of a shard's state above its base.
+    DELTAS = "
+        SELECT delta
+        FROM shard_delta
+        WHERE shard = $1 AND to_pos > $2 AND to_pos <= $3
+        ORDER BY to_pos";
+
+    /// The compare-and-set that makes rows appear exactly once.
+    ADVANCE = "
+        UPDATE shard_offset SET pos = $4
+        WHERE shard = $1 AND pos = $2 AND epoch = $3";
+
+    /// A shard's state as one object.
+    SET_BASE = "
+        UPDATE shard_offset SET base_object = $2, base_pos = $3
+        WHERE shard = $1";
+
+    /// Deltas that a base holds.
+    DROP_DELTAS = "
+        DELETE FROM shard_delta
+        WHERE shard = $1 AND to_pos <= $2";
+
+    /// What changed in a shard's state.
+    ADD_DELTA = "
+        INSERT INTO shard_delta (shard, to_pos, delta)
+        VALUES ($1, $2, $3)";
+
+    /// What became of a hunt in all shards.
+    PROGRESS = "
+        SELECT shard, progress
+        FROM hunt_shard
+        WHERE hunt_no = $1";
+
+    /// What became of a hunt in one shard.
+    SET_PROGRESS = "
+        INSERT INTO hunt_shard (hunt_no, shard, progress, row_count, byte_count, change)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (hunt_no, shard) DO UPDATE SET
+            progress = excluded.progress,
+            row_count = excluded.row_count,
+            byte_count = excluded.byte_count,
+            change = excluded.change";
+}
+
+/// A shard that was taken over.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub shard: Shard,
+    pub pos: Pos,
+    pub base: Option<(String, Pos)>,
+}
+
+/// Raises the epoch of these shards. Shards of a later epoch are not ours and left out.
+pub(super) async fn take(
+    catalog: &Catalog,
+    shards: impl IntoIterator<Item = (Shard, Epoch)>,
+) -> Result<Vec<Taken>, Error> {
+    let mut taken = Vec::new();
+    let mut tx = catalog.begin(Priority::Intake).await?;
+    for (shard, epoch) in shards {
+        let Some(row) = tx.fetch_optional(&TAKE_SHARD, args![shard, epoch]).await? else {
+            tracing::warn!(%shard, %epoch, "shard was taken over by a later holder");
+            continue;
+        };
+        let base_pos = row.get("base_pos")?;
+        let base = row.get::<Option<String>>("base_object")?.map(|name| (name, base_pos));
+        taken.push(Taken { shard, pos: row.get("pos")?, base });
+    }
+    tx.commit().await?;
+    Ok(taken)
+}
+
+/// The state of a shard that was taken over: base and deltas. Also tells how many bytes of deltas there are.
+pub(super) async fn load(
+    catalog: &Catalog,
+    archive: &Archive,
+    taken: &Taken,
+) -> Result<(ShardState, usize), Error> {
+    let mut state = ShardState::new(taken.shard);
+    let mut from = Pos(0);
+    if let Some((object, pos)) = &taken.base {
+        state.read(archive.get(object).await?)?;
+        from = *pos;
+    }
+    let mut delta_bytes = 0;
+    for row in catalog.fetch_all(&DELTAS, args![taken.shard, from, taken.pos]).await? {
+        let delta: Vec<u8> = row.get("delta")?;
+        delta_bytes += delta.len();
+        state.read(Bytes::from(delta))?;
+    }
+    Ok((state, delta_bytes))
+}
+
+/// Progress of a hunt in all shards.
+pub(super) async fn progress(
+    catalog: &Catalog,
+    hunt: HuntNo,
+) -> Result<Vec<(Shard, ShardProgress)>, Error> {
+    let rows = catalog.fetch_all(&PROGRESS, args![hunt]).await?;
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        let progress = ShardProgress::decode(&row.get::<Vec<u8>>("progress")?)
+            .map_err(|error| Error::State(format!("progress of hunt {hunt}: {error}")))?;
+        all.push((row.get("shard")?, progress));
+    }
+    Ok(all)
+}
+
+/// One shard's share of a commit.
+#[derive(Debug)]
+pub(super) struct ShardCut {
+    pub shard: Shard,
+    pub epoch: Epoch,
+    pub from: Pos,
+    pub to: Pos,
+    pub delta: Bytes,
+    pub base: Option<NewBase>,
+}
+
+/// A new base, which replaces the delta of the same commit and all before.
+#[derive(Debug)]
+pub(super) struct NewBase {
+    pub object: String,
+    pub bytes: Bytes,
+    /// The base it replaces.
+    pub old: Option<String>,
+}
+
+/// The object of a commit and what the manifest keeps of it.
+#[derive(Debug)]
+pub(super) struct NewSegment {
+    pub object: String,
+    pub byte_count: u64,
+    pub parts: Vec<PartInfo>,
+}
+
+/// The one transaction. Nothing has happened when it fails, but for [`muster_catalog::Error`] at the commit itself:
+/// then it is not known, and the shards must be loaded anew.
+pub(super) async fn publish(
+    mut tx: Tx,
+    writer: &str,
+    at: Timestamp,
+    segment: Option<&NewSegment>,
+    shards: &[ShardCut],
+    progress: &[(HuntNo, Shard, ShardProgress)],
+    retired: &[String],
+    not_before: Timestamp,
+) -> Result<Tx, Error> {
+    debug_assert!(shards.is_sorted_by_key(|cut| cut.shard), "one order of locks for everybody");
+    for cut in shards {
+        let args = args![cut.shard, cut.from, cut.epoch, cut.to];
+        if tx.execute(&ADVANCE, args).await? != 1 {
+            return Err(Error::Fenced(cut.shard));
+        }
+        match &cut.base {
+            None => _ = tx.execute(&ADD_DELTA, args![cut.shard, cut.to, &cut.delta[..]]).await?,
+            Some(base) => {
+                tx.execute(&SET_BASE, args![cut.shard, &*base.object, cut.to]).await?;
+                tx.execute(&DROP_DELTAS, args![cut.shard, cut.to]).await?;
+            }
+        }
+    }
+    if let Some(new) = segment {
+        manifest::add_segment(&mut tx, &new.object, 0, writer, at, new.byte_count, &new.parts).await?;
+    }
+    let old_bases = shards.iter().filter_map(|cut| cut.base.as_ref()?.old.clone());
+    let gone: Vec<String> = old_bases.chain(retired.iter().cloned()).collect();
+    if !gone.is_empty() {
+        manifest::retire(&mut tx, &gone, not_before, "folded").await?;
+    }
+    if !progress.is_empty() {
+        let change = tx.bump("progress").await?;
+        for (hunt, shard, progress) in progress {
+            let (rows, bytes) = (progress.row_count, progress.byte_count);
+            let args = args![*hunt, *shard, progress.encode(), rows, bytes, change];
+            tx.execute(&SET_PROGRESS, args).await?;
+        }
+    }
+    Ok(tx)
+}
