@@ -1,5 +1,6 @@
 //! The endpoint's side: tables over SQL, queries in a child process, the link to the server.
 
+pub mod buffer;
 mod functions;
 mod glob;
 mod plan;
