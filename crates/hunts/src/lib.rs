@@ -1,9 +1,37 @@
 //! Hunts: what is asked of which endpoints, and what became of it.
+//!
+//! A hunt is a row of the catalog, changed by compare-and-set. The dispatcher alone writes who is
+//! recruited (waves), the fold alone what became of them ([`ShardProgress`]). [`Hunts`] follows both in
+//! memory: it answers which agent has work, and gives every endpoint in a hunt's scope exactly one
+//! outcome, so that outcomes sum to the scope.
 
+mod change;
+mod create;
 mod def;
+mod entry;
+mod error;
+mod follow;
+mod hunts;
+mod index;
 mod limits;
+mod pause;
 mod progress;
+mod rows;
+mod scopes;
+mod standing;
 
+pub use change::{approve, delete, extend, pause, resume, set_hold, stop};
+pub use create::{LIFE_MAX, NewHunt, create};
 pub use def::{Deadline, Definition, HuntDef, HuntKind, HuntState, UnknownWord};
+pub use error::HuntError;
+pub use hunts::{HuntEvent, Hunts};
 pub use limits::{Limits, LimitsError};
+pub use pause::PauseRule;
 pub use progress::{ProgressError, ShardProgress};
+pub use standing::{Coverage, EndpointOutcome};
+
+/// The statements of this crate, for the tests that prepare all of them.
+#[must_use]
+pub fn statements() -> Vec<&'static muster_catalog::Statement> {
+    [change::STATEMENTS, create::STATEMENTS, rows::STATEMENTS].concat()
+}

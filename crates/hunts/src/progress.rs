@@ -87,6 +87,12 @@ impl ShardProgress {
         self.terminal.iter().map(RoaringBitmap::len).sum()
     }
 
+    /// How many agents have this terminal outcome.
+    #[must_use]
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        index(outcome).map_or(0, |i| self.terminal[i].len())
+    }
+
     /// The agents with this outcome. `Running` is delivered and not ended; `Waiting` is empty, as
     /// only the waves know who waits.
     #[must_use]
