@@ -1,1 +1,183 @@
-//! Placeholder.
+//! Many small parts into few large ones, per organisation, table, class and day.
+//!
+//! Level 0 is what a flush wrote; level 1 gathers flushes (several tables in one object, so that
+//! small tables do not make small objects); level 2 is a day that is over, merged once more. Small
+//! parts of level 1 are merged among themselves before that when there are many.
+
+use std::time::Duration;
+
+use muster_catalog::{Catalog, Row, args};
+use muster_results::{Dropped, RowClass};
+use muster_types::Timestamp;
+
+use crate::manifest::{Part, number, part};
+use crate::rewrite::{Job, Rewritten, Terms, rewrite};
+use crate::statements as sql;
+use crate::{Archive, Error};
+
+/// What a compaction did.
+pub type Compacted = Rewritten;
+
+/// How compaction works.
+#[derive(Clone, Debug)]
+pub struct CompactOptions {
+    /// Who compacts, for the names of objects.
+    pub writer: String,
+    /// Flushes younger than this are left alone.
+    pub min_age: Duration,
+    /// A group of flushes is merged when it has this many parts,
+    pub min_parts: u32,
+    /// or when one of them is this old.
+    pub max_age: Duration,
+    /// Bytes that one task reads for level 1, and so the size of its object.
+    pub level1_bytes: u64,
+    /// The same for level 2.
+    pub level2_bytes: u64,
+    /// How long replaced objects stay for readers that have them in their plan.
+    pub grace: Duration,
+    /// Rows that are left out: what was deleted.
+    pub dropped: Dropped,
+}
+
+impl Default for CompactOptions {
+    fn default() -> Self {
+        Self {
+            writer: "compact".to_owned(),
+            min_age: Duration::from_secs(5 * 60),
+            min_parts: 8,
+            max_age: Duration::from_secs(60 * 60),
+            level1_bytes: 96 << 20,
+            level2_bytes: 256 << 20,
+            grace: Duration::from_secs(30 * 60),
+            dropped: Dropped::default(),
+        }
+    }
+}
+
+/// Groups merged into one object, parts read for one group, days looked back.
+const GROUPS_MAX: i64 = 64;
+const PARTS_MAX: i64 = 1024;
+const DAYS_BACK: i64 = 14;
+
+struct Group {
+    org: i64,
+    table: String,
+    class: String,
+    day: i64,
+}
+
+impl Group {
+    fn of(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            org: row.get("org")?,
+            table: row.get("table_name")?,
+            class: row.get("class")?,
+            day: row.get("day")?,
+        })
+    }
+}
+
+/// One task, if there is one: call again until there is none.
+///
+/// Safe to drop at any await. Memory: what it reads, what it writes and some rows of each part.
+///
+/// # Errors
+/// [`Error::Stale`] when another process did it meanwhile; try again later.
+pub async fn compact_once(
+    catalog: &Catalog,
+    archive: &Archive,
+    options: &CompactOptions,
+    now: Timestamp,
+) -> Result<Option<Compacted>, Error> {
+    let (level, groups) = match fresh(catalog, options, now).await? {
+        groups if !groups.is_empty() => (1, groups),
+        _ => match settled(catalog, options, now).await? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    let old: Vec<Part> = groups.iter().flatten().cloned().collect();
+    let dropped = &options.dropped;
+    let jobs = groups.into_iter().map(|parts| Job { parts, dropped: dropped.clone() }).collect();
+    let terms = Terms {
+        level,
+        writer: &options.writer,
+        now,
+        not_before: now.plus(options.grace),
+        reason: "compacted",
+    };
+    rewrite(catalog, archive, &old, jobs, terms).await.map(Some)
+}
+
+/// Groups of flushes, as many as one object takes.
+async fn fresh(
+    catalog: &Catalog,
+    options: &CompactOptions,
+    now: Timestamp,
+) -> Result<Vec<Vec<Part>>, Error> {
+    let (old, ripe) = (now.minus(options.min_age), now.minus(options.max_age));
+    let values = args![old, options.min_parts, ripe, GROUPS_MAX];
+    let rows = catalog.fetch_all(&sql::FRESH_GROUPS, values).await?;
+    let mut groups = Vec::new();
+    let mut room = options.level1_bytes;
+    for row in &rows {
+        let group = Group::of(row)?;
+        let Group { org, table, class, day } = &group;
+        let values = args![old, *org, table, class, *day, PARTS_MAX];
+        let rows = catalog.fetch_all(&sql::FRESH_PARTS, values).await?;
+        let parts = within(&rows, &mut room, groups.is_empty())?;
+        if parts.is_empty() {
+            break;
+        }
+        groups.push(parts);
+    }
+    Ok(groups)
+}
+
+/// A group of settled parts that is worth merging, and the level it makes.
+async fn settled(
+    catalog: &Catalog,
+    options: &CompactOptions,
+    now: Timestamp,
+) -> Result<Option<(u8, Vec<Vec<Part>>)>, Error> {
+    // A day is over an hour after its end: then its last flushes are at level 1.
+    let today = now.minus(Duration::from_secs(60 * 60)).day();
+    let past = (today - DAYS_BACK, today - 1);
+    let recent = (today - 1, now.day());
+    let steps = [
+        (1, recent, (1, 1), options.level1_bytes, options.min_parts),
+        (2, past, (1, 2), options.level2_bytes, 2),
+    ];
+    for (made, days, levels, bytes, least) in steps {
+        for class in RowClass::ALL {
+            let small = number(bytes / 2);
+            let values =
+                args![class.as_str(), days.0, days.1, levels.0, levels.1, small, least, 1_i64];
+            let rows = catalog.fetch_all(&sql::SMALL_GROUPS, values).await?;
+            let Some(row) = rows.first() else { continue };
+            let Group { org, table, class, day } = Group::of(row)?;
+            let values = args![org, table, class, day, levels.0, levels.1, small, PARTS_MAX];
+            let rows = catalog.fetch_all(&sql::SMALL_PARTS, values).await?;
+            let parts = within(&rows, &mut { bytes }, true)?;
+            // Two at least: merging one with nothing would go on for ever.
+            if parts.len() >= 2 {
+                return Ok(Some((made, vec![parts])));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The first parts that fit into `room`, but at least one when `first`.
+fn within(rows: &[Row], room: &mut u64, first: bool) -> Result<Vec<Part>, Error> {
+    let mut parts: Vec<Part> = Vec::new();
+    for row in rows {
+        let part = part(row)?;
+        if part.info.byte_count > *room && !(first && parts.is_empty()) {
+            break;
+        }
+        *room = room.saturating_sub(part.info.byte_count);
+        parts.push(part);
+    }
+    Ok(parts)
+}

@@ -19,6 +19,7 @@ pub mod sweep;
 
 pub use error::Error;
 pub use name::{day_name, payload_name, segment_name};
+pub use rewrite::Rewritten;
 pub use store::{Archive, OBJECT_BYTES_MAX, ObjectInfo};
 
 /// The statements of this crate, for the tests that prepare all of them.

@@ -1,1 +1,124 @@
-//! Placeholder.
+//! Parts into one new segment in their place: what compaction and retention share.
+//!
+//! Read, merge, put under a fresh name, then one transaction that takes the old parts out only if
+//! all of them are still there. Cut short anywhere, it leaves at most an object nobody names.
+
+use muster_catalog::{Catalog, Priority};
+use muster_results::{Dropped, PartInfo, SegmentWriter, Source, merge_parts};
+use muster_types::Timestamp;
+
+use crate::manifest::{self, NewSegment, Part};
+use crate::{Archive, Error, segment_name};
+
+/// One part to come: its sources, all of one table, class and day, and what is left out of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub parts: Vec<Part>,
+    pub dropped: Dropped,
+}
+
+/// How a rewrite is written down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub level: u8,
+    pub writer: &'a str,
+    pub now: Timestamp,
+    pub not_before: Timestamp,
+    pub reason: &'a str,
+}
+
+/// What a rewrite did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The new object; none when no row was left.
+    pub object: Option<String>,
+    /// How many parts it replaced.
+    pub parts_in: usize,
+    /// How many parts it has.
+    pub parts_out: usize,
+    /// Rows read.
+    pub rows_in: u64,
+    /// Rows kept.
+    pub rows_out: u64,
+    /// Bytes read.
+    pub bytes_in: u64,
+    /// Bytes written.
+    pub bytes_out: u64,
+    /// Objects without parts left, retired.
+    pub retired: Vec<String>,
+}
+
+/// Puts the outcome of `jobs` in the place of the parts of `old`, which are all their sources.
+pub(crate) async fn rewrite(
+    catalog: &Catalog,
+    archive: &Archive,
+    old: &[Part],
+    jobs: Vec<Job>,
+    terms: Terms<'_>,
+) -> Result<Rewritten, Error> {
+    let mut out = SegmentWriter::new();
+    let mut done = Rewritten { parts_in: old.len(), ..Rewritten::default() };
+    done.rows_in = old.iter().map(|part| part.info.row_count).sum();
+    done.bytes_in = old.iter().map(|part| part.info.byte_count).sum();
+    for job in jobs {
+        if let Some((info, file)) = merge(archive, job).await? {
+            done.rows_out += info.row_count;
+            done.parts_out += 1;
+            out.push(info, &file);
+        }
+    }
+    let day = old.first().map_or(0, |part| part.info.day);
+    let object = (!out.is_empty()).then(|| segment_name(day, terms.writer));
+    let (bytes, parts) = out.finish();
+    let byte_count = bytes.len() as u64;
+    if let Some(object) = &object {
+        archive.put_new(object, bytes).await?;
+        done.bytes_out = byte_count;
+    }
+    let new = object.as_deref().map(|object| NewSegment {
+        object,
+        level: terms.level,
+        writer: terms.writer,
+        at: terms.now,
+        byte_count,
+        parts: &parts,
+    });
+    let mut tx = catalog.begin(Priority::Intake).await?;
+    let replaced = manifest::replace(&mut tx, old, new, terms.not_before, terms.reason).await;
+    done.retired = match replaced {
+        Ok(retired) => {
+            tx.commit().await?;
+            retired
+        }
+        Err(error) => {
+            tx.rollback().await;
+            return Err(error);
+        }
+    };
+    done.object = object;
+    Ok(done)
+}
+
+async fn merge(archive: &Archive, job: Job) -> Result<Option<(PartInfo, Vec<u8>)>, Error> {
+    let Some(first) = job.parts.first() else { return Ok(None) };
+    let (org, class, day) = (first.info.org, first.info.class, first.info.day);
+    let table = first.info.table.clone();
+    let mut sources = Vec::with_capacity(job.parts.len());
+    for part in &job.parts {
+        let range = part.info.byte_offset..part.info.byte_offset + part.info.byte_count;
+        sources.push(Source { file: archive.get_range(&part.object, range).await? });
+    }
+    let objects: Vec<String> = job.parts.into_iter().map(|part| part.object).collect();
+    // CPU for seconds: off the runtime. A caller that is dropped lets it end in vain.
+    let merged = tokio::task::spawn_blocking(move || {
+        merge_parts(org, &table, class, day, &sources, &job.dropped)
+    });
+    let merged = merged.await.map_err(|error| Error::Store(format!("merge: {error}")))?;
+    let merged = merged.map_err(|error| match error {
+        muster_results::MergeError::Damaged { index, reason } => {
+            Error::Damaged { object: objects[index].clone(), reason }
+        }
+        error @ muster_results::MergeError::Write(_) => Error::Store(error.to_string()),
+    })?;
+    Ok(merged.map(|merged| (merged.info, merged.file)))
+}

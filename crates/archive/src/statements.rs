@@ -302,15 +302,4 @@ muster_catalog::statements! {
         SELECT no FROM hunt
         WHERE no >= $1 AND no <= $2 AND hold_until > $3
         ORDER BY no";
-
-    /// Settled parts that may hold rows of one agent or hunt, after a place in the order.
-    pub PARTS_WITH = "
-        SELECT
-            object, part, org, table_name, class, day, level, byte_offset, byte_count, row_count,
-            received_min, received_max, agent_min, agent_max, hunt_min, hunt_max
-        FROM segment_part
-        WHERE agent_max >= $1 AND agent_min <= $2 AND hunt_max >= $3 AND hunt_min <= $4
-            AND (object, part) > ($5, $6)
-        ORDER BY object, part
-        LIMIT $7";
 }

@@ -103,11 +103,6 @@ impl FileWriter {
         Ok(self.0.write(batch)?)
     }
 
-    /// Bytes so far, roughly.
-    pub(crate) fn bytes(&self) -> usize {
-        self.0.bytes_written() + self.0.in_progress_size()
-    }
-
     pub(crate) fn finish(self) -> Result<Vec<u8>, Error> {
         Ok(self.0.into_inner()?)
     }

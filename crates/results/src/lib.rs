@@ -26,7 +26,7 @@ pub use container::{ContainerError, PartIndex, SegmentWriter, read_container};
 pub use convert::{conform, conform_column, merged_schema};
 pub use file::{column_types, data_type};
 pub use lattice::{Types, widen};
-//pub use merge::{Dropped, MergeError, MergedPart, Source, merge_parts};
+pub use merge::{Dropped, MergeError, MergedPart, Source, merge_parts};
 pub use name::{fold, is_system, sql_name};
 pub use system::{SYSTEM_COLUMNS, SystemColumn, system_fields};
 pub use table::{PartInfo, RowClass, RowMeta, TableSpec};
