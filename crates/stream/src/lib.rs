@@ -5,11 +5,12 @@
 //! append that failed or was dropped may or may not have happened; the agent repeats it and the
 //! fold removes the repeat.
 //!
-//! [`memory::MemoryStream`] is for simulations. [`conformance`] holds every implementation to the
+//! [`log::Log`] is the embedded stream, [`memory::MemoryStream`] is for simulations. [`conformance`] holds every implementation to the
 //! contract of [`Stream`].
 
 mod api;
 pub mod conformance;
+pub mod log;
 pub mod memory;
 mod quota;
 
