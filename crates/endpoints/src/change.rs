@@ -1,6 +1,6 @@
 //! Changes to endpoints and agents after enrolment.
 
-use muster_catalog::{Catalog, Error, Priority, args};
+use muster_catalog::{Catalog, Error, Priority, Tx, args};
 use muster_types::{AgentNo, EndpointNo, OrgId, Timestamp};
 
 use crate::enrol::number;
@@ -64,12 +64,26 @@ pub async fn delete_endpoint(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let mut tx = catalog.begin(Priority::Api).await?;
+    let done = delete_endpoint_in(&mut tx, org, no, now).await?;
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// [`delete_endpoint`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`delete_endpoint`].
+pub async fn delete_endpoint_in(
+    tx: &mut Tx,
+    org: OrgId,
+    no: EndpointNo,
+    now: Timestamp,
+) -> Result<bool, Error> {
     let change = tx.bump("directory").await?;
     if tx.execute(&DELETE_ENDPOINT, args![org, no, now, change]).await? == 0 {
         return Ok(false);
     }
     tx.execute(&RETIRE_AGENTS, args![no, now, change]).await?;
-    tx.commit().await?;
     Ok(true)
 }
 

@@ -98,12 +98,28 @@ pub async fn create_label(
     now: Timestamp,
 ) -> Result<LabelNo, LabelError> {
     let mut tx = catalog.begin(Priority::Api).await?;
+    let done = create_label_in(&mut tx, org, name, description, by, now).await?;
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// [`create_label`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`create_label`].
+pub async fn create_label_in(
+    tx: &mut Tx,
+    org: OrgId,
+    name: &str,
+    description: &str,
+    by: &str,
+    now: Timestamp,
+) -> Result<LabelNo, LabelError> {
     let change = tx.bump("directory").await?;
-    if find(&mut tx, org, name).await?.is_some() {
+    if find(tx, org, name).await?.is_some() {
         return Err(LabelError::Exists(name.to_owned()));
     }
-    let no = insert(&mut tx, org, name, description, (by, now, change)).await?;
-    tx.commit().await?;
+    let no = insert(tx, org, name, description, (by, now, change)).await?;
     Ok(no)
 }
 
@@ -118,11 +134,25 @@ pub async fn delete_label(
     now: Timestamp,
 ) -> Result<(), LabelError> {
     let mut tx = catalog.begin(Priority::Api).await?;
+    delete_label_in(&mut tx, org, name, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// [`delete_label`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`delete_label`].
+pub async fn delete_label_in(
+    tx: &mut Tx,
+    org: OrgId,
+    name: &str,
+    now: Timestamp,
+) -> Result<(), LabelError> {
     let change = tx.bump("directory").await?;
-    let no = known(&mut tx, org, name).await?;
+    let no = known(tx, org, name).await?;
     tx.execute(&DELETE, args![org, name, now, change]).await?;
     tx.execute(&EMPTY, args![no, now, change]).await?;
-    tx.commit().await?;
     Ok(())
 }
 
@@ -138,12 +168,28 @@ pub async fn add_members(
     by: &str,
     now: Timestamp,
 ) -> Result<u64, LabelError> {
-    let json = serde_json::to_string(endpoints).expect("numbers become JSON");
     let mut tx = catalog.begin(Priority::Api).await?;
-    let change = tx.bump("directory").await?;
-    let no = known(&mut tx, org, name).await?;
-    let added = tx.execute(&PUT_MANY, args![no, org, now, by, change, json]).await?;
+    let done = add_members_in(&mut tx, org, name, endpoints, by, now).await?;
     tx.commit().await?;
+    Ok(done)
+}
+
+/// [`add_members`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`add_members`].
+pub async fn add_members_in(
+    tx: &mut Tx,
+    org: OrgId,
+    name: &str,
+    endpoints: &[EndpointNo],
+    by: &str,
+    now: Timestamp,
+) -> Result<u64, LabelError> {
+    let json = serde_json::to_string(endpoints).expect("numbers become JSON");
+    let change = tx.bump("directory").await?;
+    let no = known(tx, org, name).await?;
+    let added = tx.execute(&PUT_MANY, args![no, org, now, by, change, json]).await?;
     Ok(added)
 }
 
@@ -158,12 +204,27 @@ pub async fn remove_members(
     endpoints: &[EndpointNo],
     now: Timestamp,
 ) -> Result<u64, LabelError> {
-    let json = serde_json::to_string(endpoints).expect("numbers become JSON");
     let mut tx = catalog.begin(Priority::Api).await?;
-    let change = tx.bump("directory").await?;
-    let no = known(&mut tx, org, name).await?;
-    let removed = tx.execute(&REMOVE_MANY, args![no, now, change, json]).await?;
+    let done = remove_members_in(&mut tx, org, name, endpoints, now).await?;
     tx.commit().await?;
+    Ok(done)
+}
+
+/// [`remove_members`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`remove_members`].
+pub async fn remove_members_in(
+    tx: &mut Tx,
+    org: OrgId,
+    name: &str,
+    endpoints: &[EndpointNo],
+    now: Timestamp,
+) -> Result<u64, LabelError> {
+    let json = serde_json::to_string(endpoints).expect("numbers become JSON");
+    let change = tx.bump("directory").await?;
+    let no = known(tx, org, name).await?;
+    let removed = tx.execute(&REMOVE_MANY, args![no, now, change, json]).await?;
     Ok(removed)
 }
 

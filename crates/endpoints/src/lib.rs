@@ -20,16 +20,23 @@ mod table;
 mod text;
 
 pub use change::{
-    delete_endpoint, join_agent, rename_endpoint, report_agent, set_agent_blocked, split_agent,
+    delete_endpoint, delete_endpoint_in, join_agent, rename_endpoint, report_agent,
+    set_agent_blocked, split_agent,
 };
 pub use chunked::Chunked;
 pub use directory::Directory;
 pub use enrol::{AgentReport, Enrol, EnrolError, Enrolled, enrol, enrol_clone};
-pub use labels::{LabelError, add_members, create_label, delete_label, remove_members};
+pub use labels::{
+    LabelError, add_members, add_members_in, create_label, create_label_in, delete_label,
+    delete_label_in, remove_members, remove_members_in,
+};
 pub use model::{Agent, AgentFacts, AgentState, Endpoint, Label};
 pub use presence::{Block, FRESH, Presence};
 pub use scope::{Live, PreparedScope, Resolved, ScopeError};
-pub use secrets::{EnrolSecret, NewSecret, create_secret, list_secrets, revoke_secret};
+pub use secrets::{
+    EnrolSecret, NewSecret, create_secret, create_secret_in, list_secrets, revoke_secret,
+    revoke_secret_in,
+};
 pub use snapshot::Snapshot;
 
 /// The statements of this crate, for the tests that prepare all of them.

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use muster_catalog::{Catalog, Error, Priority, args};
+use muster_catalog::{Catalog, Error, Priority, Tx, args};
 use muster_types::{OrgId, Timestamp};
 use rand::TryRngCore as _;
 use sha2::{Digest as _, Sha256};
@@ -79,22 +79,37 @@ pub async fn create_secret(
     by: &str,
     now: Timestamp,
 ) -> Result<(i64, String), LabelError> {
+    let mut tx = catalog.begin(Priority::Api).await?;
+    let done = create_secret_in(&mut tx, org, new, by, now).await?;
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// [`create_secret`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`create_secret`].
+pub async fn create_secret_in(
+    tx: &mut Tx,
+    org: OrgId,
+    new: &NewSecret,
+    by: &str,
+    now: Timestamp,
+) -> Result<(i64, String), LabelError> {
     let mut random = [0; 32];
     rand::rngs::OsRng.try_fill_bytes(&mut random).map_err(|error| {
         Error::Other(format!("the operating system gives no random bytes: {error}"))
     })?;
     let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
     let names = serde_json::to_string(&new.labels).expect("text becomes JSON");
-    let mut tx = catalog.begin(Priority::Api).await?;
     let change = tx.bump("directory").await?;
     let no = tx.bump("number/enrol_secret").await?;
     for name in &new.labels {
-        labels::find_or_create(&mut tx, org, name, by, now, change).await?;
+        labels::find_or_create(tx, org, name, by, now, change).await?;
     }
     let name = clean(&new.name, 128);
     let args = args![no, org, name, hash(&text), names, now, by, new.expires_at];
     tx.execute(&INSERT, args).await?;
-    tx.commit().await?;
     Ok((no, text))
 }
 
@@ -130,6 +145,19 @@ pub async fn revoke_secret(
     now: Timestamp,
 ) -> Result<bool, Error> {
     Ok(catalog.execute(Priority::Api, &REVOKE, args![no, org, now]).await? == 1)
+}
+
+/// [`revoke_secret`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`revoke_secret`].
+pub async fn revoke_secret_in(
+    tx: &mut Tx,
+    org: OrgId,
+    no: i64,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    Ok(tx.execute(&REVOKE, args![no, org, now]).await? == 1)
 }
 
 /// What a secret allows now; `None` when it is not good.
