@@ -1,0 +1,132 @@
+//! An instance's own view of its leases; moved on by rounds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_catalog::Catalog;
+use muster_types::{Epoch, Incarnation, InstanceId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::round::{self, Partition};
+use crate::{Error, Held, InstanceInfo, Job, Options, instance};
+
+/// The state behind [`crate::Service`]; by itself only for tests that decide when rounds happen.
+#[derive(Debug)]
+pub struct Member {
+    catalog: Catalog,
+    id: InstanceId,
+    incarnation: Incarnation,
+    options: Options,
+    held: BTreeMap<Job, watch::Sender<Held>>,
+    level: watch::Sender<u32>,
+    /// Surplus partitions, no longer shown as held since then.
+    surplus: BTreeMap<Partition, Instant>,
+}
+
+/// What a successful round asks of its caller.
+#[derive(Clone, Copy, Debug)]
+pub struct After {
+    /// Others have something to do: hint.
+    pub changed: bool,
+    /// When the next round is due at the latest.
+    pub next: Instant,
+}
+
+impl Member {
+    /// Registers this start.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn register(
+        catalog: Catalog,
+        info: &InstanceInfo,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let incarnation = instance::register(&catalog, info, options.ttl).await?;
+        let held = Job::ALL.map(|job| (job, watch::Sender::new(Held::nothing()))).into();
+        let (level, surplus) = (watch::Sender::new(info.level), BTreeMap::new());
+        Ok(Self { catalog, id: info.id, incarnation, options, held, level, surplus })
+    }
+
+    /// This instance's number of starts.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// What is held of a job, as it changes.
+    #[must_use]
+    pub fn leases(&self, job: Job) -> watch::Receiver<Held> {
+        self.held[&job].subscribe()
+    }
+
+    /// The lowest level among live instances, as it changes.
+    #[must_use]
+    pub fn level(&self) -> watch::Receiver<u32> {
+        self.level.subscribe()
+    }
+
+    /// Renews, releases and takes.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] when this process must stop; others are worth another round.
+    pub async fn round(&mut self) -> Result<After, Error> {
+        let sent = Instant::now();
+        let ready = |since: &Instant| sent.duration_since(*since) >= self.options.hand_over;
+        let let_go: BTreeSet<_> =
+            self.surplus.iter().filter(|(_, since)| ready(since)).map(|(p, _)| *p).collect();
+        let me = (self.id, self.incarnation);
+        let round = match round::run(&self.catalog, me, self.options.ttl, &let_go).await {
+            Ok(round) => round,
+            Err(error) => {
+                self.check(matches!(error, Error::Superseded));
+                return Err(error);
+            }
+        };
+        let valid_until = sent + self.options.ttl * 2 / 3;
+        self.publish(&round.held, valid_until);
+        self.level.send_replace(round.level);
+        let shown_until = Instant::now();
+        self.surplus.retain(|partition, _| round.surplus.contains(partition));
+        for partition in round.surplus {
+            self.surplus.entry(partition).or_insert(shown_until);
+        }
+        let renew = sent + self.options.renew;
+        let next = match self.surplus.values().min() {
+            Some(since) => renew.min(*since + self.options.hand_over),
+            None => renew,
+        };
+        Ok(After { changed: round.changed, next })
+    }
+
+    fn publish(&self, held: &BTreeMap<Partition, Epoch>, valid_until: Instant) {
+        for (job, sender) in &self.held {
+            let epochs = held.iter().filter(|((of, _), _)| of == job);
+            let epochs = epochs.map(|((_, n), epoch)| (*n, *epoch)).collect();
+            sender.send_replace(Held { epochs, valid_until });
+        }
+    }
+
+    /// Shows nothing as held once the time is over, or at once.
+    fn check(&self, at_once: bool) {
+        for sender in self.held.values() {
+            sender.send_if_modified(|held| {
+                let over = at_once || Instant::now() >= held.valid_until;
+                let lost = over && !held.epochs.is_empty();
+                if lost {
+                    *held = Held::nothing();
+                }
+                lost
+            });
+        }
+    }
+
+    /// Stops showing anything as held, then lets it go for others to take.
+    ///
+    /// # Errors
+    /// When the catalog fails; the leases then expire.
+    pub async fn leave(self) -> Result<(), Error> {
+        self.check(true);
+        round::leave(&self.catalog, (self.id, self.incarnation)).await
+    }
+}

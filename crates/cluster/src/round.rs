@@ -1,0 +1,168 @@
+//! One round of an instance: renew, look, release, take. One transaction.
+//!
+//! Safety: a holder acts until `sent + 2/3 ttl` by its own clock, where `sent` is from before the
+//! renewal; others take over only after the renewal's database time plus `ttl`, and first bury the
+//! holder's row, so that a renewal in flight either is seen or fails. The epoch of a partition is
+//! raised at every take-over and only ever by compare-and-set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use muster_catalog::{Catalog, Priority, Tx, args, statements};
+use muster_types::{Epoch, Incarnation, InstanceId, Timestamp};
+
+use crate::instance::{self, Instance};
+use crate::share::shares;
+use crate::{Error, Job};
+
+statements! {
+    small PARTITIONS = "SELECT job, n, holder, incarnation, epoch FROM partition_lease ORDER BY job, n";
+    CREATE = "INSERT INTO partition_lease (job, n, holder, incarnation, epoch, taken_at)
+        VALUES ($1, $2, NULL, 0, 0, 0)
+        ON CONFLICT (job, n) DO NOTHING";
+    TAKE = "UPDATE partition_lease SET holder = $4, incarnation = $5, epoch = epoch + 1, taken_at = $6
+        WHERE job = $1 AND n = $2 AND epoch = $3";
+    RELEASE = "UPDATE partition_lease SET holder = NULL
+        WHERE job = $1 AND n = $2 AND epoch = $3 AND holder = $4 AND incarnation = $5";
+    small RELEASE_ALL = "UPDATE partition_lease SET holder = NULL WHERE holder = $1 AND incarnation = $2";
+}
+
+/// A partition of a job.
+pub(crate) type Partition = (Job, u16);
+
+/// What a round found and did.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    /// What this instance holds and should hold.
+    pub(crate) held: BTreeMap<Partition, Epoch>,
+    /// What it holds, but another should: to be let go once nobody works on it.
+    pub(crate) surplus: BTreeSet<Partition>,
+    /// Others have something to do now.
+    pub(crate) changed: bool,
+    /// The lowest level among live instances.
+    pub(crate) level: u32,
+}
+
+struct Lease {
+    holder: Option<InstanceId>,
+    incarnation: Incarnation,
+    epoch: Epoch,
+}
+
+/// `let_go` are the surplus partitions nobody here works on any more.
+pub(crate) async fn run(
+    catalog: &Catalog,
+    me: (InstanceId, Incarnation),
+    ttl: Duration,
+    let_go: &BTreeSet<Partition>,
+) -> Result<Round, Error> {
+    let mut tx = catalog.begin(Priority::Lease).await?;
+    let now = tx.now().await?;
+    let renewed = instance::heartbeat(&mut tx, me, now, ttl).await?;
+    if !renewed && !instance::revive(&mut tx, me, now, ttl).await? {
+        return Err(Error::Superseded);
+    }
+    let instances = instance::list(&mut tx, now).await?;
+    let leases = leases(&mut tx).await?;
+    let mut round = Round::default();
+    let live = || instances.iter().filter(|instance| instance.live);
+    round.level = live().map(|instance| instance.info.level).min().unwrap_or(0);
+    let mut buried = BTreeMap::new();
+    for job in Job::ALL {
+        let able = live().filter(|instance| instance.info.roles.has(job.role()));
+        let able: Vec<_> = able.map(|instance| instance.info.id).collect();
+        let wanted = shares(job.name(), job.partitions(), &able);
+        for n in 0..job.partitions() {
+            let Some(lease) = leases.get(&(job, n)) else { continue };
+            // After a missed renewal everything is taken anew, at a new epoch.
+            let mine = renewed && (lease.holder, lease.incarnation) == (Some(me.0), me.1);
+            let wanted = wanted.get(usize::from(n)) == Some(&me.0);
+            match (mine, wanted) {
+                (true, true) => {
+                    round.held.insert((job, n), lease.epoch);
+                }
+                (true, false) if let_go.contains(&(job, n)) => {
+                    let args = args![job.name(), i64::from(n), lease.epoch, me.0, me.1];
+                    round.changed |= tx.execute(&RELEASE, args).await? == 1;
+                }
+                (true, false) => {
+                    round.surplus.insert((job, n));
+                }
+                // Left over from before a missed renewal; nobody here has acted on it since.
+                (false, false) if lease.holder == Some(me.0) => {
+                    let args =
+                        args![job.name(), i64::from(n), lease.epoch, me.0, lease.incarnation];
+                    round.changed |= tx.execute(&RELEASE, args).await? == 1;
+                }
+                (false, true) if free(&mut tx, lease, me, &instances, now, &mut buried).await? => {
+                    let args = args![job.name(), i64::from(n), lease.epoch, me.0, me.1, now];
+                    if tx.execute(&TAKE, args).await? == 1 {
+                        round.held.insert((job, n), Epoch(lease.epoch.0 + 1));
+                        round.changed = true;
+                    }
+                }
+                (false, _) => {}
+            }
+        }
+    }
+    tx.commit().await?;
+    Ok(round)
+}
+
+/// Whether nobody can be working under this lease any more.
+async fn free(
+    tx: &mut Tx,
+    lease: &Lease,
+    me: (InstanceId, Incarnation),
+    instances: &[Instance],
+    now: Timestamp,
+    buried: &mut BTreeMap<InstanceId, bool>,
+) -> Result<bool, Error> {
+    let Some(holder) = lease.holder.filter(|holder| *holder != me.0) else { return Ok(true) };
+    let Some(instance) = instances.iter().find(|instance| instance.info.id == holder) else {
+        return Ok(true);
+    };
+    if instance.live {
+        // Started again since: the process that held it is gone.
+        return Ok(instance.incarnation > lease.incarnation);
+    }
+    if let Some(done) = buried.get(&holder) {
+        return Ok(*done);
+    }
+    let done = instance::bury(tx, holder, now).await?;
+    buried.insert(holder, done);
+    Ok(done)
+}
+
+async fn leases(tx: &mut Tx) -> Result<BTreeMap<Partition, Lease>, Error> {
+    let mut leases = read(tx).await?;
+    let missing = Job::ALL.into_iter().flat_map(|job| (0..job.partitions()).map(move |n| (job, n)));
+    let missing: Vec<_> = missing.filter(|partition| !leases.contains_key(partition)).collect();
+    if !missing.is_empty() {
+        for (job, n) in missing {
+            tx.execute(&CREATE, args![job.name(), i64::from(n)]).await?;
+        }
+        leases = read(tx).await?;
+    }
+    Ok(leases)
+}
+
+async fn read(tx: &mut Tx) -> Result<BTreeMap<Partition, Lease>, Error> {
+    let mut leases = BTreeMap::new();
+    for row in tx.fetch_all(&PARTITIONS, args![]).await? {
+        // Jobs of a newer version are none of ours.
+        let Some(job) = Job::from_name(&row.get::<String>("job")?) else { continue };
+        let (holder, incarnation) = (row.get("holder")?, row.get("incarnation")?);
+        leases
+            .insert((job, row.get("n")?), Lease { holder, incarnation, epoch: row.get("epoch")? });
+    }
+    Ok(leases)
+}
+
+/// Lets everything go and marks the instance as stopped.
+pub(crate) async fn leave(catalog: &Catalog, me: (InstanceId, Incarnation)) -> Result<(), Error> {
+    let mut tx = catalog.begin(Priority::Lease).await?;
+    instance::leave(&mut tx, me.0, me.1).await?;
+    tx.execute(&RELEASE_ALL, args![me.0, me.1]).await?;
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,6 @@
+//! The cluster, on SQLite and on a real PostgreSQL.
+
+mod leases;
+mod safety;
+mod secrets;
+mod support;
