@@ -8,6 +8,7 @@
 mod change;
 mod create;
 mod def;
+mod dispatcher;
 mod entry;
 mod error;
 mod follow;
@@ -23,6 +24,7 @@ mod standing;
 pub use change::{approve, delete, extend, pause, resume, set_hold, stop};
 pub use create::{LIFE_MAX, NewHunt, create};
 pub use def::{Deadline, Definition, HuntDef, HuntKind, HuntState, UnknownWord};
+pub use dispatcher::Dispatcher;
 pub use error::HuntError;
 pub use hunts::{HuntEvent, Hunts};
 pub use limits::{Limits, LimitsError};
@@ -33,5 +35,12 @@ pub use standing::{Coverage, EndpointOutcome};
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static muster_catalog::Statement> {
-    [change::STATEMENTS, create::STATEMENTS, rows::STATEMENTS].concat()
+    [
+        change::STATEMENTS,
+        create::STATEMENTS,
+        dispatcher::FINISH_STATEMENTS,
+        dispatcher::WAVE_STATEMENTS,
+        rows::STATEMENTS,
+    ]
+    .concat()
 }

@@ -93,13 +93,18 @@ impl Tally {
                 PauseRule::Bytes,
                 format!("an endpoint gave {average} bytes on average, more than {limit}"),
             )
-        } else if self.bytes > limits.pause_total_bytes {
-            let (sum, limit) = (self.bytes, limits.pause_total_bytes);
-            (PauseRule::Total, format!("{sum} bytes came in altogether, more than {limit}"))
         } else {
-            return None;
+            return self.total_reason(limits);
         };
         Some(rule.reason(&text))
+    }
+
+    /// As [`Tally::pause_reason`], for hunts that only the total bounds.
+    pub(crate) fn total_reason(&self, limits: &Limits) -> Option<String> {
+        let (sum, limit) = (self.bytes, limits.pause_total_bytes);
+        (sum > limit).then(|| {
+            PauseRule::Total.reason(&format!("{sum} bytes came in altogether, more than {limit}"))
+        })
     }
 }
 
