@@ -38,9 +38,10 @@ pub(super) async fn append(
     let mut replies = Vec::with_capacity(parts.len());
     {
         let mut queue = shared.queue.lock();
-        queue.admit(class, bytes as u64).inspect_err(|_| {
-            Metrics::add(&shared.metrics.refused, 1);
-        })?;
+        if let Err(error) = queue.admit(class, bytes as u64) {
+            drop(queue);
+            return Err(refused(shared, error));
+        }
         // All parts at once: nothing of another append comes between, and none is refused alone.
         let last = parts.len() - 1;
         for (index, Part { frames, records }) in parts.into_iter().enumerate() {
@@ -62,7 +63,13 @@ pub(super) async fn append(
 
 fn admit(shared: &Shared, class: Class, bytes: u64) -> Result<(), AppendError> {
     let admitted = shared.queue.lock().admit(class, bytes);
-    admitted.inspect_err(|_| Metrics::add(&shared.metrics.refused, 1))
+    admitted.map_err(|error| refused(shared, error))
+}
+
+fn refused(shared: &Shared, error: AppendError) -> AppendError {
+    Metrics::add(&shared.metrics.refused, 1);
+    shared.tell_pressure();
+    error
 }
 
 /// Waits for room in the queue, for a while.

@@ -145,7 +145,7 @@ fn extend(
     Ok(last.clone())
 }
 
-fn segment_paths(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
+pub(super) fn segment_paths(dir: &Path) -> Result<Vec<PathBuf>, OpenError> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(at(dir))? {
         let path = entry.map_err(at(dir))?.path();
