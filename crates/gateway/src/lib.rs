@@ -1,1 +1,33 @@
-//! Placeholder.
+//! What the gateways of all agent protocols share; free of any one of them.
+//!
+//! - [`Admissions`]: whether a message is taken now, by a global byte budget, a bucket per agent and
+//!   the stream's state. The gateway words the answer as its agents need it.
+//! - [`Ingest`]: the way up, from bytes in memory to a durable record of the stream; large payloads
+//!   are objects first.
+//! - [`Sessions`]: who is connected here; the newest connection of an agent wins.
+//! - [`Delivery`]: the way down, from the waves of a hunt to the agents that are connected here, and
+//!   to those that poll.
+//! - [`Gateway`]: what a protocol tells delivery.
+
+mod admission;
+mod bucket;
+mod budget;
+mod delivery;
+mod gateway;
+mod ingest;
+mod metrics;
+mod recent;
+mod revocation;
+mod session;
+mod sessions;
+
+pub use admission::{Admission, Admissions, Options};
+pub use bucket::{Buckets, Rate};
+pub use budget::{Budget, Permit};
+pub use delivery::{Delivery, Handover};
+pub use gateway::{Gateway, Redelivery, TaskBytes, Unsupported};
+pub use ingest::{AgentRef, INLINE_BYTES_MAX, Ingest, Message, Refused};
+pub use metrics::{Counter, Metrics, Refusal};
+pub use revocation::follow_revocations;
+pub use session::{CloseReason, Next, Push, Session};
+pub use sessions::{Registered, Sessions};

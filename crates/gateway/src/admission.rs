@@ -1,0 +1,150 @@
+//! Admission: whether a message is taken now. Decided here, worded by each gateway as its agents
+//! need it: osquery as a non-empty error body, Velociraptor by reading later, Fleetspeak by late
+//! acks, native by reading later or a retry-after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_stream::{Pressure, Stream};
+use muster_types::{AgentNo, Class, Clock};
+use tokio::sync::watch;
+
+use crate::bucket::{Buckets, Rate};
+use crate::budget::{Budget, Permit};
+use crate::metrics::{Metrics, Refusal};
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub enum Admission {
+    /// Take it; the permit is held until it is appended.
+    Go(Permit),
+    /// Not before this has passed, and then ask again, or wait with [`Admissions::wait`]. A gateway
+    /// whose agents cannot wait words it as a refusal.
+    Wait {
+        /// Zero when it is only the byte budget that is used up.
+        at_least: Duration,
+    },
+    /// Not now.
+    Refuse {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// Take it off the agent's hands and forget it: it would come again for ever.
+    TakeAndDrop {
+        /// What to record in its place.
+        recorded: &'static str,
+    },
+}
+
+/// Bounds on what is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of messages in flight, all agents together.
+    pub budget_bytes: u32,
+    /// What one agent may send.
+    pub rate: Rate,
+    /// Largest message of any agent.
+    pub message_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            budget_bytes: Budget::DEFAULT_BYTES,
+            rate: Rate::default(),
+            message_bytes_max: 32 << 20,
+        }
+    }
+}
+
+/// Decides; one per process, shared by all gateways.
+#[derive(Debug)]
+pub struct Admissions {
+    options: Options,
+    budget: Budget,
+    buckets: Buckets,
+    pressure: watch::Receiver<Pressure>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// Told to agents while the stream is full.
+const FULL_RETRY: Duration = Duration::from_secs(15);
+
+impl Admissions {
+    /// Admission in front of this stream.
+    #[must_use]
+    pub fn new(
+        options: Options,
+        stream: &dyn Stream,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let budget = Budget::new(options.budget_bytes);
+        let buckets = Buckets::new(options.rate);
+        Self { options, budget, buckets, pressure: stream.pressure(), clock, metrics }
+    }
+
+    /// Decides on one message before its bytes are read.
+    #[must_use]
+    pub fn ask(&self, agent: AgentNo, class: Class, bytes: usize) -> Admission {
+        if bytes > self.options.message_bytes_max {
+            self.metrics.refused(Refusal::Oversize);
+            return Admission::TakeAndDrop { recorded: "message over the size limit" };
+        }
+        let pressure = *self.pressure.borrow();
+        if pressure.stopped {
+            self.metrics.refused(Refusal::StreamFull);
+            return Admission::Refuse { retry_after: FULL_RETRY };
+        }
+        if class == Class::Status && pressure.used_bytes > pressure.quota_bytes / 10 * 9 {
+            self.metrics.refused(Refusal::StreamFull);
+            return Admission::TakeAndDrop { recorded: "status dropped, stream nearly full" };
+        }
+        let Some(permit) = self.budget.try_take(bytes) else {
+            self.metrics.refused(Refusal::Budget);
+            return Admission::Wait { at_least: Duration::ZERO };
+        };
+        if let Err(at_least) = self.buckets.take(agent, bytes, self.clock.now()) {
+            self.metrics.refused(Refusal::Rate);
+            return Admission::Wait { at_least };
+        }
+        Admission::Go(permit)
+    }
+
+    /// Waits until a message may be taken: for gateways that can leave it unread meanwhile.
+    ///
+    /// # Errors
+    /// When waiting does not help; the verdict, never [`Admission::Go`] or [`Admission::Wait`].
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped call takes nothing but its turn.
+    pub async fn wait(
+        &self,
+        agent: AgentNo,
+        class: Class,
+        bytes: usize,
+    ) -> Result<Permit, Admission> {
+        loop {
+            match self.ask(agent, class, bytes) {
+                Admission::Go(permit) => return Ok(permit),
+                Admission::Wait { at_least: Duration::ZERO } => {
+                    drop(self.budget.take(bytes).await);
+                }
+                Admission::Wait { at_least } => tokio::time::sleep(at_least).await,
+                verdict => return Err(verdict),
+            }
+        }
+    }
+
+    /// Bytes in flight now.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> usize {
+        self.budget.used()
+    }
+
+    /// Forgets agents that owe nothing; called now and then.
+    pub fn sweep(&self) {
+        self.buckets.sweep(self.clock.now());
+    }
+}

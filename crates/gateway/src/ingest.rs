@@ -1,0 +1,163 @@
+//! The way up: from a message in memory to a durable record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_archive::{Archive, payload_name};
+use muster_stream::{AppendError, Stream};
+use muster_types::{
+    AgentKind, AgentNo, Body, Class, Clock, OrgId, Payload, Pos, Record, TaskFact, Timestamp,
+};
+
+use crate::metrics::{Metrics, Refusal};
+
+/// Larger payloads become objects of the archive, and the record refers to them.
+pub const INLINE_BYTES_MAX: usize = 512 << 10;
+
+/// Whose message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AgentRef {
+    /// Its organisation.
+    pub org: OrgId,
+    /// Its number.
+    pub no: AgentNo,
+    /// Its kind.
+    pub kind: AgentKind,
+}
+
+/// One message, as it was received.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Quota class.
+    pub class: Class,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+/// Why messages were not taken. Whatever it says, the gateway closes the connection they came on: a
+/// later message must never be appended after an earlier one of the same agent was refused, or the
+/// earlier one would look like a repeat when it comes again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refused {
+    /// No room now.
+    #[error("stream is full")]
+    Full {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// Not known whether they were written; the agent repeats and the fold removes repeats.
+    #[error("cannot be stored now: {0}")]
+    Unavailable(String),
+}
+
+impl Refused {
+    /// When to come again.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Full { retry_after } => *retry_after,
+            Self::Unavailable(_) => Duration::from_secs(5),
+        }
+    }
+}
+
+/// Appends to the stream; cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    stream: Arc<dyn Stream>,
+    archive: Archive,
+    writer: Arc<str>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+impl Ingest {
+    /// Appends to this stream, with this archive for what is large; `writer` names this instance in the
+    /// names of objects.
+    #[must_use]
+    pub fn new(
+        stream: Arc<dyn Stream>,
+        archive: Archive,
+        writer: &str,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { stream, archive, writer: writer.into(), clock, metrics }
+    }
+
+    /// Appends messages of one agent, in order and all or none as far as the caller may know; durable
+    /// on `Ok`.
+    ///
+    /// One call at a time for one agent: order among concurrent calls is not kept.
+    ///
+    /// # Errors
+    /// [`Refused`]: close the connection.
+    ///
+    /// # Cancel safety
+    /// When dropped they may or may not be written: treat it as refused.
+    pub async fn append(
+        &self,
+        agent: AgentRef,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Pos>, Refused> {
+        let count = messages.len() as u64;
+        let mut records = Vec::with_capacity(messages.len());
+        for message in messages {
+            let payload = self.claim_check(message.payload, message.received_at).await?;
+            let Message { class, received_at, .. } = message;
+            records.push(record(agent, class, received_at, Body::Wire(payload)));
+        }
+        let positions = self.append_records(records).await?;
+        self.metrics.appended.add(count);
+        Ok(positions)
+    }
+
+    /// Appends facts about tasks, now.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    ///
+    /// # Cancel safety
+    /// When dropped they may or may not be written.
+    pub async fn append_facts(&self, facts: Vec<(AgentRef, TaskFact)>) -> Result<(), Refused> {
+        let now = self.clock.now();
+        let fact = |(agent, fact)| record(agent, Class::LifeCycle, now, Body::Fact(fact));
+        self.append_records(facts.into_iter().map(fact).collect()).await?;
+        Ok(())
+    }
+
+    async fn append_records(&self, records: Vec<Record>) -> Result<Vec<Pos>, Refused> {
+        self.stream.append(records).await.map_err(|error| match error {
+            AppendError::Full { retry_after } => {
+                self.metrics.refused(Refusal::StreamFull);
+                Refused::Full { retry_after }
+            }
+            AppendError::Unavailable(why) | AppendError::Fatal(why) => {
+                self.metrics.refused(Refusal::StreamUnavailable);
+                Refused::Unavailable(why)
+            }
+        })
+    }
+
+    /// Large payloads are durable in the archive before a record refers to them. An object whose
+    /// record never came is an orphan, swept later.
+    async fn claim_check(&self, payload: Bytes, at: Timestamp) -> Result<Payload, Refused> {
+        if payload.len() <= INLINE_BYTES_MAX {
+            return Ok(Payload::Inline(payload));
+        }
+        let (name, byte_count) = (payload_name(at, &self.writer), payload.len() as u64);
+        self.archive.put_new(&name, payload).await.map_err(|error| {
+            self.metrics.refused(Refusal::StreamUnavailable);
+            Refused::Unavailable(format!("payload object: {error}"))
+        })?;
+        self.metrics.claim_checks.inc();
+        Ok(Payload::Object { name, byte_count })
+    }
+}
+
+fn record(agent: AgentRef, class: Class, received_at: Timestamp, body: Body) -> Record {
+    Record { org: agent.org, agent: agent.no, kind: agent.kind, class, received_at, body }
+}

@@ -1,0 +1,153 @@
+//! Counters as plain atomics; whoever serves metrics reads them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that is counted.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// So many more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// One less, for what rises and falls.
+    pub fn dec(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why something was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The byte budget is used up; the agent waits.
+    Budget,
+    /// The agent sends more than its rate; it waits.
+    Rate,
+    /// The stream is full.
+    StreamFull,
+    /// The stream cannot be reached.
+    StreamUnavailable,
+    /// The message is too large.
+    Oversize,
+    /// The agent could not prove who it is, or is not known.
+    Unauthenticated,
+    /// Wrong secret or ticket, malformed or untimely enrolment.
+    Enrolment,
+    /// Too many connections or handshakes.
+    Connections,
+}
+
+impl Refusal {
+    /// All reasons, in the order they are shown.
+    pub const ALL: [Self; 8] = [
+        Self::Budget,
+        Self::Rate,
+        Self::StreamFull,
+        Self::StreamUnavailable,
+        Self::Oversize,
+        Self::Unauthenticated,
+        Self::Enrolment,
+        Self::Connections,
+    ];
+
+    /// The word used as a label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Budget => "budget",
+            Self::Rate => "rate",
+            Self::StreamFull => "stream_full",
+            Self::StreamUnavailable => "stream_unavailable",
+            Self::Oversize => "oversize",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Enrolment => "enrolment",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])* $name:ident,)*) => {
+        /// What the gateways of one process count.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $($(#[doc = $help])* pub $name: Counter,)*
+            refusals: [Counter; Refusal::ALL.len()],
+        }
+
+        impl Metrics {
+            /// Name, help and value of each number, but for refusals.
+            #[must_use]
+            pub fn read(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($name), concat!($($help),*), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Agents connected now.
+    sessions,
+    /// Connections accepted.
+    connections,
+    /// Connections open now, agents or not.
+    connections_open,
+    /// Handshakes and requests that did not finish in time or failed.
+    handshakes_failed,
+    /// Messages received.
+    frames_in,
+    /// Messages sent.
+    frames_out,
+    /// Bytes of messages received.
+    bytes_in,
+    /// Bytes of messages sent.
+    bytes_out,
+    /// Messages made durable and acknowledged.
+    appended,
+    /// Messages kept as objects because of their size.
+    claim_checks,
+    /// Tasks handed to agents.
+    tasks_delivered,
+    /// Tasks ended at once because the agent cannot run them.
+    tasks_unsupported,
+    /// Cancels handed to agents.
+    cancels,
+    /// Messages that are no messages of their protocol; the connection is closed.
+    malformed,
+    /// Messages over the size limit; the connection is closed.
+    oversize,
+    /// Agents that read too slowly or stopped answering; the connection is closed.
+    slow,
+    /// Connections closed because the same agent opened a newer one.
+    replaced,
+    /// Copies of an agent that were found and told to take an identity of their own.
+    clones,
+    /// Agents enrolled.
+    enrolled,
+}
+
+impl Metrics {
+    /// Counts a refusal.
+    pub fn refused(&self, why: Refusal) {
+        self.refusals[why as usize].inc();
+    }
+
+    /// Refusals for one reason.
+    #[must_use]
+    pub fn refusals(&self, why: Refusal) -> u64 {
+        self.refusals[why as usize].get()
+    }
+}

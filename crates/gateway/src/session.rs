@@ -1,0 +1,216 @@
+//! One agent's live connection, as the rest of the process sees it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_types::{AgentNo, TaskId};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::AgentRef;
+
+/// Things that may wait to be written to one agent.
+const QUEUE_ITEMS_MAX: usize = 1024;
+/// Bytes that may wait to be written to one agent.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Tasks remembered as handed over on one connection; beyond it the oldest is forgotten, and may be
+/// handed over again.
+const HANDED_MAX: usize = 1024;
+
+/// Something for the connection to write or do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Hand this task over.
+    Task {
+        /// Which.
+        task: TaskId,
+        /// In the agent's own protocol.
+        bytes: Bytes,
+    },
+    /// Tell the agent to stop it.
+    Cancel {
+        /// Which.
+        task: TaskId,
+        /// In the agent's own protocol.
+        bytes: Bytes,
+    },
+    /// Ask the agent for a sign of life.
+    Probe,
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The same agent opened a newer connection.
+    Replaced,
+    /// It reads too slowly.
+    Slow,
+    /// Its agent was removed or blocked.
+    Revoked,
+    /// The process ends.
+    Shutdown,
+}
+
+/// What the connection's task has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Write these, in order.
+    Write(Vec<Push>),
+    /// End the connection.
+    Close(CloseReason),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Push>,
+    queued_bytes: usize,
+    handed: VecDeque<TaskId>,
+    close: Option<CloseReason>,
+    probes: Vec<oneshot::Sender<()>>,
+}
+
+/// A live connection of one agent. An idle one holds nothing on the heap but itself.
+#[derive(Debug)]
+pub struct Session {
+    /// Whose.
+    pub agent: AgentRef,
+    /// Rises with each connection to this process: the newest of an agent is the valid one.
+    pub number: u64,
+    /// Random per start of the agent's process, when its protocol has such a thing.
+    pub process: [u8; 16],
+    state: Mutex<State>,
+    wake: Notify,
+    probed: AtomicBool,
+}
+
+impl Session {
+    pub(crate) fn new(agent: AgentRef, number: u64, process: [u8; 16]) -> Arc<Self> {
+        Arc::new(Self {
+            agent,
+            number,
+            process,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            probed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn agent_no(session: &Arc<Self>) -> AgentNo {
+        session.agent.no
+    }
+
+    /// Queues something for the agent. At the bound the connection is closed as too slow.
+    ///
+    /// Whether it was queued; a task that was handed over on this connection before is not.
+    pub fn push(&self, push: Push) -> bool {
+        let mut state = self.state.lock();
+        if state.close.is_some() {
+            return false;
+        }
+        if let Push::Task { task, .. } = &push {
+            if state.handed.contains(task) {
+                return false;
+            }
+            if state.handed.len() >= HANDED_MAX {
+                state.handed.pop_front();
+            }
+            state.handed.push_back(*task);
+        }
+        let bytes = push.bytes();
+        if state.queue.len() >= QUEUE_ITEMS_MAX || state.queued_bytes + bytes > QUEUE_BYTES_MAX {
+            state.close = Some(CloseReason::Slow);
+        } else {
+            state.queued_bytes += bytes;
+            state.queue.push_back(push);
+        }
+        let queued = state.close.is_none();
+        drop(state);
+        self.wake.notify_one();
+        queued
+    }
+
+    /// Ends the connection; the first reason stands.
+    pub fn close(&self, reason: CloseReason) {
+        self.state.lock().close.get_or_insert(reason);
+        self.wake.notify_one();
+    }
+
+    /// Whether the task was handed over on this connection and has not ended.
+    #[must_use]
+    pub fn holds(&self, task: TaskId) -> bool {
+        self.state.lock().handed.contains(&task)
+    }
+
+    /// Forgets a task that has ended; whether it was held.
+    pub fn ended(&self, task: TaskId) -> bool {
+        let mut state = self.state.lock();
+        let at = state.handed.iter().position(|held| *held == task);
+        if let Some(at) = at {
+            state.handed.remove(at);
+        }
+        if state.handed.is_empty() {
+            state.handed = VecDeque::new();
+        }
+        at.is_some()
+    }
+
+    /// Waits for something to do; for the connection's own task.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped call takes nothing from the queue.
+    pub async fn next(&self) -> Next {
+        loop {
+            if let Some(next) = self.try_next() {
+                return next;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// What there is to do now.
+    pub fn try_next(&self) -> Option<Next> {
+        let mut state = self.state.lock();
+        if let Some(reason) = state.close {
+            return Some(Next::Close(reason));
+        }
+        if state.queue.is_empty() {
+            return None;
+        }
+        state.queued_bytes = 0;
+        // Taken whole, so that an idle session keeps no allocation.
+        Some(Next::Write(std::mem::take(&mut state.queue).into()))
+    }
+
+    /// The agent gave a sign of life; called by the connection's task for whatever it receives.
+    pub fn heard(&self) {
+        if self.probed.swap(false, Ordering::AcqRel) {
+            for probe in self.state.lock().probes.drain(..) {
+                let _ = probe.send(());
+            }
+        }
+    }
+
+    /// Whether the agent gives a sign of life within this time.
+    pub async fn answers_within(&self, time: Duration) -> bool {
+        let (tell, told) = oneshot::channel();
+        {
+            let mut state = self.state.lock();
+            state.probes.retain(|probe| !probe.is_closed());
+            state.probes.push(tell);
+        }
+        self.probed.store(true, Ordering::Release);
+        self.push(Push::Probe) && matches!(tokio::time::timeout(time, told).await, Ok(Ok(())))
+    }
+}
+
+impl Push {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Task { bytes, .. } | Self::Cancel { bytes, .. } => bytes.len(),
+            Self::Probe => 0,
+        }
+    }
+}
