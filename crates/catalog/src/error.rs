@@ -93,9 +93,13 @@ fn from_database(error: &dyn sqlx::error::DatabaseError) -> Error {
     }
 }
 
+/// No room to extend the file that readers and the writer share.
+const SQLITE_IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+
 /// The low byte of SQLite's extended result code is the primary one.
 fn from_sqlite_code(code: i32, text: String) -> Error {
     match code & 0xff {
+        _ if code == SQLITE_IOERR_SHMSIZE => Error::DiskFull,
         5 | 6 => Error::Unavailable(text),
         9 => Error::Unavailable("a statement ran for too long and was cut off".to_owned()),
         13 => Error::DiskFull,

@@ -1,5 +1,7 @@
 //! Migrations: paired files, applied once, forward only; and the row that says what made a store.
 
+use std::time::Duration;
+
 use muster_types::SHARDS;
 use sha2::{Digest, Sha256};
 
@@ -38,6 +40,9 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS schema_migration (
     applied_at BIGINT NOT NULL
 )";
 
+/// How long all migrations together may take; also in the text below.
+const TIME_MAX: Duration = Duration::from_secs(600);
+
 /// One migrates, the others wait for it; let go at the end of the transaction.
 const ONE_AT_A_TIME: &str = "SET LOCAL statement_timeout = '10min';
     SET LOCAL idle_in_transaction_session_timeout = '10min';
@@ -74,7 +79,7 @@ pub(crate) async fn verify(catalog: &Catalog) -> Result<(), Error> {
 
 pub(crate) async fn run(catalog: &Catalog) -> Result<(), Error> {
     let database = catalog.database();
-    let mut tx = catalog.begin(Priority::Api).await?;
+    let mut tx = catalog.begin_for(Priority::Api, Some(TIME_MAX)).await?;
     if database == Database::Postgres {
         script(&mut tx, ONE_AT_A_TIME).await?;
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_types::Timestamp;
 use sqlx::PgPool;
@@ -109,8 +110,17 @@ impl Catalog {
     /// # Cancel safety
     /// Safe: nothing has happened yet.
     pub async fn begin(&self, priority: Priority) -> Result<Tx, Error> {
+        self.begin_for(priority, None).await
+    }
+
+    /// A transaction that may hold SQLite's writer for longer than others.
+    pub(crate) async fn begin_for(
+        &self,
+        priority: Priority,
+        hold: Option<Duration>,
+    ) -> Result<Tx, Error> {
         Ok(Tx::new(match &*self.store {
-            Store::Sqlite(store) => Inner::Sqlite(store.begin(priority).await?),
+            Store::Sqlite(store) => Inner::Sqlite(store.begin(priority, hold).await?),
             Store::Postgres(pool) => Inner::Postgres(PostgresTx::begin(pool).await?),
         }))
     }

@@ -10,6 +10,7 @@ mod transaction;
 mod writer;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sqlx::SqlitePool;
 use tokio::sync::Mutex;
@@ -51,9 +52,13 @@ impl Sqlite {
     }
 
     /// A unit of the writer's group commit.
-    pub(crate) async fn begin(&self, priority: Priority) -> Result<SqliteTx, Error> {
+    pub(crate) async fn begin(
+        &self,
+        priority: Priority,
+        hold: Option<Duration>,
+    ) -> Result<SqliteTx, Error> {
         let (grant, granted) = tokio::sync::oneshot::channel();
-        self.writer()?.queue.push(priority, Work::Transaction(grant)).await?;
+        self.writer()?.queue.push(priority, Work::Transaction { grant, hold }).await?;
         granted.await.map_err(|_| Error::closed())?
     }
 

@@ -12,8 +12,8 @@ use crate::{Args, Error, Options, Priority, Statement};
 const STREAK_MAX: u32 = 32;
 
 pub(super) enum Work {
-    /// Someone wants a transaction.
-    Transaction(oneshot::Sender<Result<SqliteTx, Error>>),
+    /// Someone wants a transaction, perhaps for longer than others may hold the writer.
+    Transaction { grant: oneshot::Sender<Result<SqliteTx, Error>>, hold: Option<Duration> },
     /// One statement; atomic by itself.
     One { statement: Statement, args: Args, done: oneshot::Sender<Result<u64, Error>> },
 }
@@ -22,14 +22,14 @@ impl Work {
     /// Nobody waits for it any more.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
-            Self::Transaction(grant) => grant.is_closed(),
+            Self::Transaction { grant, .. } => grant.is_closed(),
             Self::One { done, .. } => done.is_closed(),
         }
     }
 
     pub(super) fn refuse(self, error: Error) {
         match self {
-            Self::Transaction(grant) => drop(grant.send(Err(error))),
+            Self::Transaction { grant, .. } => drop(grant.send(Err(error))),
             Self::One { done, .. } => drop(done.send(Err(error))),
         }
     }

@@ -50,14 +50,14 @@ impl Bench {
 
     async fn begin(&self, priority: Priority) -> Result<SqliteTx, Error> {
         let (grant, granted) = oneshot::channel();
-        self.queue.push(priority, Work::Transaction(grant)).await?;
+        self.queue.push(priority, Work::Transaction { grant, hold: None }).await?;
         granted.await.unwrap()
     }
 
     /// Adds an item in a unit that is queued before this returns.
     async fn add(&self, n: i64, parent: Option<i64>) -> impl Future<Output = Result<(), Error>> {
         let (grant, granted) = oneshot::channel();
-        self.queue.push(Priority::Api, Work::Transaction(grant)).await.unwrap();
+        self.queue.push(Priority::Api, Work::Transaction { grant, hold: None }).await.unwrap();
         async move {
             let mut tx = granted.await.unwrap()?;
             tx.execute(&ADD, args![n, parent, "x"]).await?;
@@ -115,7 +115,7 @@ async fn a_full_disk_is_told_and_recovered_from() {
     let first = bench.begin(Priority::Api).await.unwrap();
     let small = bench.add(1, None).await;
     let (grant, granted) = oneshot::channel();
-    bench.queue.push(Priority::Api, Work::Transaction(grant)).await.unwrap();
+    bench.queue.push(Priority::Api, Work::Transaction { grant, hold: None }).await.unwrap();
     drop(first);
     let large = async {
         let mut tx = granted.await.unwrap()?;
@@ -213,7 +213,7 @@ async fn the_queue_is_bounded() {
     let mut waiting = Vec::new();
     for _ in 0..2 {
         let (grant, granted) = oneshot::channel();
-        bench.queue.push(Priority::Api, Work::Transaction(grant)).await.unwrap();
+        bench.queue.push(Priority::Api, Work::Transaction { grant, hold: None }).await.unwrap();
         waiting.push(granted);
     }
     let full = bench.begin(Priority::Api).await.unwrap_err();

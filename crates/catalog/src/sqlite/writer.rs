@@ -1,14 +1,14 @@
 //! The writer task: the only one that writes, one group commit after another.
 //!
 //! A group is one `BEGIN IMMEDIATE … COMMIT`. Units join it in order of priority, each within a
-//! savepoint, as long as any wait and the group is young; then all of them share one fsync. Errors
-//! of a unit stay with the unit, except where SQLite rolls the whole transaction back (full disk,
-//! I/O error, interrupt): then every unit of the group gets the error.
+//! savepoint (the first needs none), as long as any wait and the group is young; then all of them
+//! share one fsync. Errors of a unit stay with the unit, except where SQLite rolls the whole
+//! transaction back (full disk, I/O error, interrupt): then every unit of the group gets the error.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::SqliteConnection;
 use tokio::sync::{Mutex, oneshot};
@@ -94,32 +94,45 @@ impl Writer {
                 }
                 Ok(())
             }
-            Work::Transaction(grant) => self.transaction(grant, group).await,
+            Work::Transaction { grant, hold } => self.transaction(grant, hold, group).await,
         }
     }
 
     async fn transaction(
         &mut self,
         grant: oneshot::Sender<Result<SqliteTx, Error>>,
+        hold: Option<Duration>,
         group: &mut Vec<Done>,
     ) -> Result<(), Error> {
         let (end, ended) = oneshot::channel();
+        // The first to change anything has the whole transaction to itself so far.
+        let (open, keep, undo) = match group.is_empty() {
+            true => (None, None, "ROLLBACK; BEGIN IMMEDIATE"),
+            false => {
+                (Some("SAVEPOINT unit"), Some("RELEASE unit"), "ROLLBACK TO unit; RELEASE unit")
+            }
+        };
         let turn = {
             let mut slot = self.slot.lock().await;
-            run(&mut slot.connection, "SAVEPOINT unit").await?;
+            if let Some(open) = open {
+                run(&mut slot.connection, open).await?;
+            }
             slot.turn += 1;
             slot.turn
         };
-        self.deadline.set(self.options.hold_timeout);
+        let hold = hold.unwrap_or(self.options.hold_timeout);
+        self.deadline.set(hold);
         // When nobody takes it, `end` is dropped with it and the unit is rolled back below.
         drop(grant.send(Ok(SqliteTx { slot: self.slot.clone(), turn, end })));
-        let result = tokio::time::timeout(self.options.hold_timeout, ended).await;
+        let result = tokio::time::timeout(hold, ended).await;
         let mut slot = self.slot.lock().await;
         slot.turn += 1;
         self.deadline.clear();
         match result {
             Ok(Ok(Commit(done))) => {
-                if let Err(error) = run(&mut slot.connection, "RELEASE unit").await {
+                if let Some(keep) = keep
+                    && let Err(error) = run(&mut slot.connection, keep).await
+                {
                     drop(done.send(Err(error.clone())));
                     return Err(error);
                 }
@@ -130,7 +143,7 @@ impl Writer {
                 if result.is_err() {
                     tracing::warn!("a transaction held the catalog's writer for too long");
                 }
-                run(&mut slot.connection, "ROLLBACK TO unit; RELEASE unit").await
+                run(&mut slot.connection, undo).await
             }
         }
     }
@@ -234,7 +247,7 @@ impl Deadline {
         Self { base: Instant::now(), at: Arc::default() }
     }
 
-    fn set(&self, after: std::time::Duration) {
+    fn set(&self, after: Duration) {
         let at = (self.base.elapsed() + after).as_micros();
         self.at.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

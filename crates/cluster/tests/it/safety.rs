@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
-const RUN: Duration = Duration::from_secs(4);
+const RUN: Duration = Duration::from_millis(2500);
 
 /// From when until when one incarnation believed that it held a partition.
 #[derive(Clone, Copy, Debug)]
