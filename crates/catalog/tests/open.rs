@@ -47,8 +47,14 @@ async fn one_process_writes_to_a_sqlite_store() {
     assert!(reader.fetch_optional(&ONE, args![]).await.unwrap().is_some());
     assert!(reader.begin(Priority::Api).await.is_err());
     assert!(reader.execute(Priority::Api, &RESHARD, args![]).await.is_err());
+    reader.close().await;
     temp.catalog.close().await;
+    let alone = Catalog::open_read_only(&temp.url).await.unwrap();
+    assert!(alone.fetch_optional(&ONE, args![]).await.unwrap().is_some());
+    alone.close().await;
     Catalog::open(&temp.url, Options::default()).await.unwrap().close().await;
+    let missing = Catalog::open_read_only("sqlite:///nowhere/at/all.db").await;
+    assert!(matches!(missing, Err(Error::Refused(_))), "{missing:?}");
 }
 
 #[tokio::test]

@@ -76,11 +76,18 @@ impl Member {
         let let_go: BTreeSet<_> =
             self.surplus.iter().filter(|(_, since)| ready(since)).map(|(p, _)| *p).collect();
         let me = (self.id, self.incarnation);
-        let round = match round::run(&self.catalog, me, self.options.ttl, &let_go).await {
-            Ok(round) => round,
-            Err(error) => {
+        let run = round::run(&self.catalog, me, self.options.ttl, &let_go);
+        // A later answer would be about leases that are over.
+        let round = match tokio::time::timeout(self.options.ttl, run).await {
+            Ok(Ok(round)) => round,
+            Ok(Err(error)) => {
                 self.check(matches!(error, Error::Superseded));
                 return Err(error);
+            }
+            Err(_) => {
+                self.check(true);
+                let late = "no answer within the time to live of a lease".to_owned();
+                return Err(muster_catalog::Error::Unavailable(late).into());
             }
         };
         let valid_until = sent + self.options.ttl * 2 / 3;

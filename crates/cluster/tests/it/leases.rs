@@ -15,7 +15,9 @@ statements! {
 #[tokio::test]
 async fn a_lone_instance_holds_everything_at_once() {
     for world in World::both().await {
+        let started = tokio::time::Instant::now();
         let node = Node::start(&world, 1, options()).await;
+        println!("{}: held after {:?}", world.temp.catalog.database().name(), started.elapsed());
         for job in Job::ALL {
             assert_eq!(node.held(job).len(), usize::from(job.partitions()));
             assert!(node.cluster.leases(job).borrow().is_valid());
