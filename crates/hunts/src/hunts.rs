@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_bus::{Bus, Topic};
 use muster_catalog::{Catalog, Error};
 use muster_endpoints::{Directory, Presence};
-use muster_types::{Access, AgentNo, AgentSet, Clock, HuntNo, OrgId, Outcome};
+use muster_types::{Access, AgentNo, AgentSet, Clock, HuntNo, OrgId, Outcome, Timestamp};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -198,6 +198,17 @@ impl Hunts {
     pub fn outstanding(&self, no: HuntNo) -> AgentSet {
         let entry = self.inner.index.get(no);
         AgentSet(entry.map(|entry| entry.agents(Outcome::Running)).unwrap_or_default())
+    }
+
+    /// Hunts in memory whose time is up by `now`, with the agents that were handed the task and
+    /// have not ended.
+    #[must_use]
+    pub fn overdue(&self, now: Timestamp) -> Vec<(Arc<HuntDef>, AgentSet)> {
+        let entries = self.inner.index.live().into_iter().chain(self.inner.index.ended());
+        let late = entries.filter(|entry| !entry.deleted && entry.def.deadline().at <= now);
+        late.map(|entry| (Arc::clone(&entry.def), AgentSet(entry.agents(Outcome::Running))))
+            .filter(|(_, agents)| !agents.is_empty())
+            .collect()
     }
 
     /// Whether the waves in memory hold this agent; `None` when the hunt is not in memory.

@@ -2,10 +2,11 @@
 //! janitor that keeps the archive small.
 
 pub mod fold;
+pub mod janitor;
 pub mod worker;
 
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static muster_catalog::Statement> {
-    worker::STATEMENTS.to_vec()
+    [worker::STATEMENTS, janitor::STATEMENTS].concat()
 }

@@ -32,8 +32,6 @@ mod apply;
 mod codec;
 mod context;
 mod items;
-#[path = "../../../hunts/src/progress.rs"]
-mod progress;
 mod repeat;
 mod rows;
 mod shard;
@@ -48,5 +46,5 @@ pub use codec::StateError;
 pub use context::{
     Counted, Effects, EndSeen, HuntLookup, HuntView, LiveRows, RowAt, RowSink, SystemRow, Target,
 };
-pub use progress::ShardProgress;
+pub use muster_hunts::ShardProgress;
 pub use shard::{Counters, OpenTaskAt, ShardState};

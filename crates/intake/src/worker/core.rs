@@ -109,7 +109,8 @@ impl Core {
         core.deps.step("load")?;
         for taken in taken {
             let shard = taken.shard;
-            let (state, delta_bytes) = store::load(&core.deps.catalog, &core.deps.archive, &taken).await?;
+            let (state, delta_bytes) =
+                store::load(&core.deps.catalog, &core.deps.archive, &taken).await?;
             // Spread over time, so that not all shards write their base in one commit.
             let age = core.options.base_after.mul_f64(f64::from(shard.get()) / 64.0);
             let holding = Holding {
@@ -291,9 +292,8 @@ impl Core {
                 if holding.ends.get(&due.hunt).is_some_and(|appended| *appended > folded) {
                     continue;
                 }
-                let done = state.progress(due.hunt).is_some_and(|progress| {
-                    progress.is_terminal(agent) || due.waiting_only && progress.is_delivered(agent)
-                });
+                let progress = state.progress(due.hunt);
+                let done = progress.is_some_and(|progress| progress.is_terminal(agent));
                 if done || records.len() >= limit {
                     continue;
                 }
@@ -368,7 +368,8 @@ impl Core {
         if !unknown.is_empty() {
             // A frontend may know a wave before we do: nobody is refused before we have looked.
             source.refresh().await?;
-            let late = unknown.into_iter().filter(|(hunt, agent)| source.is_recruited(*hunt, *agent));
+            let late =
+                unknown.into_iter().filter(|(hunt, agent)| source.is_recruited(*hunt, *agent));
             answers.recruited.extend(late);
         }
         for key in mentions.schedules {

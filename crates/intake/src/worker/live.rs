@@ -70,10 +70,10 @@ pub(super) fn publish(bus: &dyn Bus, live: &[LiveRows]) {
             row_count: rows.rows,
             rows: if truncated { Vec::new() } else { split(rows) },
             truncated,
-            end: rows.end.as_ref().map(|end| End {
-                outcome: end.outcome.as_str(),
-                message: &end.message,
-            }),
+            end: rows
+                .end
+                .as_ref()
+                .map(|end| End { outcome: end.outcome.as_str(), message: &end.message }),
         };
         match serde_json::to_vec(&hint) {
             Ok(content) => bus.publish(Topic::Live(rows.hunt), Bytes::from(content)),

@@ -12,8 +12,9 @@
 mod batch;
 mod commit;
 mod core;
+mod hunts;
 mod live;
-// mod service;
+mod service;
 mod sink;
 mod source;
 mod store;
@@ -28,10 +29,11 @@ use muster_catalog::Catalog;
 use muster_stream::Stream;
 use muster_types::{AgentKind, Clock, Decode, Shard};
 
-pub use commit::{Committed, Cut};
 pub use self::core::{Core, Options};
+pub use commit::{Committed, Cut};
+pub use hunts::LiveHunts;
 pub use live::Watched;
-// pub use service::Worker;
+pub use service::Worker;
 pub use source::{Due, HuntInfo, HuntSource, SourceError};
 pub(crate) use store::STATEMENTS;
 
@@ -109,6 +111,8 @@ impl From<crate::fold::StateError> for Error {
 }
 
 /// Runs work of more than half a millisecond where it blocks nobody.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::Step(error.to_string()))
 }

@@ -22,10 +22,8 @@ pub struct HuntInfo {
 pub struct Due {
     /// Which hunt.
     pub hunt: HuntNo,
-    /// Agents it was recruited on, as far as they are meant.
+    /// The agents, recruited for it. Those that have ended meanwhile may be among them.
     pub agents: AgentSet,
-    /// Only tasks that were not handed out yet.
-    pub waiting_only: bool,
     /// How they end.
     pub outcome: Outcome,
     /// Why, for people.

@@ -187,7 +187,8 @@ pub(super) async fn publish(
         }
     }
     if let Some(new) = segment {
-        manifest::add_segment(&mut tx, &new.object, 0, writer, at, new.byte_count, &new.parts).await?;
+        manifest::add_segment(&mut tx, &new.object, 0, writer, at, new.byte_count, &new.parts)
+            .await?;
     }
     let old_bases = shards.iter().filter_map(|cut| cut.base.as_ref()?.old.clone());
     let gone: Vec<String> = old_bases.chain(retired.iter().cloned()).collect();

@@ -30,8 +30,9 @@ pub static COLLECTIONS: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {
 });
 
 /// One row per message or part of one that was refused, missing or unreadable.
-pub static ERRORS: LazyLock<Arc<TableSpec>> =
-    LazyLock::new(|| table("errors", &[("source", ColumnType::Text), ("message", ColumnType::Text)]));
+pub static ERRORS: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {
+    table("errors", &[("source", ColumnType::Text), ("message", ColumnType::Text)])
+});
 
 /// What agents say about their own work.
 pub static AGENT_LOG: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {

@@ -1,0 +1,186 @@
+//! Keeps the archive small: compaction, retention, retired objects, orphans.
+//!
+//! One instance does it, under the lease of [`muster_cluster::Job::Compact`]. None of it can be fenced at the archive,
+//! so all of it is harmless when two do it at once: the manifest changes by compare, and names are never reused.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster_archive::compaction::{CompactOptions, compact_once};
+use muster_archive::retention::{RetainOptions, retain_once};
+use muster_archive::sweep::{OrphanOptions, orphans_once, sweep_once};
+use muster_archive::{Archive, Error, day_name};
+use muster_catalog::{Catalog, args};
+use muster_cluster::Held;
+use muster_types::{Clock, Timestamp};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+muster_catalog::statements! {
+    /// The bases of all shards; there are 64.
+    small BASES = "
+        SELECT base_object
+        FROM shard_offset
+        WHERE base_object IS NOT NULL";
+}
+
+/// How much at once, and how often.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Compaction.
+    pub compact: CompactOptions,
+    /// Retention.
+    pub retain: RetainOptions,
+    /// Orphans.
+    pub orphans: OrphanOptions,
+    /// Pause between rounds.
+    pub every: Duration,
+    /// Retention and orphans are looked for after this many rounds.
+    pub rounds_between_slow: u32,
+    /// Steps of one kind in one round.
+    pub steps_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            compact: CompactOptions::default(),
+            retain: RetainOptions::default(),
+            orphans: OrphanOptions::default(),
+            every: Duration::from_secs(15),
+            rounds_between_slow: 240,
+            steps_max: 8,
+        }
+    }
+}
+
+/// What one round did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Merges.
+    pub compacted: u32,
+    /// Steps of retention.
+    pub retained: u32,
+    /// Retired objects deleted.
+    pub swept: usize,
+    /// Orphans deleted.
+    pub orphans: usize,
+}
+
+/// The service.
+pub struct Janitor {
+    catalog: Catalog,
+    archive: Archive,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    leases: watch::Receiver<Held>,
+}
+
+impl Janitor {
+    /// A janitor that works while `leases` of [`muster_cluster::Job::Compact`] holds something.
+    #[must_use]
+    pub fn new(
+        catalog: Catalog,
+        archive: Archive,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        leases: watch::Receiver<Held>,
+    ) -> Self {
+        Self { catalog, archive, clock, options, leases }
+    }
+
+    /// Works until `shutdown`; what is under way then is dropped, which every step allows.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let work = async {
+            let mut rounds = 0_u32;
+            loop {
+                tokio::time::sleep(self.options.every).await;
+                if !self.leases.borrow().is_valid() {
+                    continue;
+                }
+                let slow = rounds.is_multiple_of(self.options.rounds_between_slow);
+                rounds = rounds.wrapping_add(1);
+                let now = self.clock.now();
+                match round(&self.catalog, &self.archive, &self.options, slow, now).await {
+                    Ok(done) if done != Round::default() => tracing::debug!(?done, "janitor"),
+                    Ok(_) => {}
+                    Err(Error::Stale) => {}
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "janitor's round ended early");
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = work => {}
+        }
+    }
+}
+
+/// One round. Safe to drop at any await.
+///
+/// # Errors
+/// When the catalog or the archive fails, or somebody else was faster.
+pub async fn round(
+    catalog: &Catalog,
+    archive: &Archive,
+    options: &Options,
+    slow: bool,
+    now: Timestamp,
+) -> Result<Round, Error> {
+    let mut done = Round::default();
+    done.swept += sweep_once(catalog, archive, now).await?;
+    for _ in 0..options.steps_max {
+        if compact_once(catalog, archive, &options.compact, now).await?.is_none() {
+            break;
+        }
+        done.compacted += 1;
+    }
+    if !slow {
+        return Ok(done);
+    }
+    for _ in 0..options.steps_max {
+        if retain_once(catalog, archive, &options.retain, now).await?.is_none() {
+            break;
+        }
+        done.retained += 1;
+    }
+    done.orphans += orphans_once(catalog, archive, &options.orphans, now).await?;
+    done.orphans += base_orphans_once(catalog, archive, &options.orphans, now).await?;
+    Ok(done)
+}
+
+/// Deletes bases of shard states that are old and no shard's; how many. They are left behind by
+/// commits that did not happen.
+///
+/// # Errors
+/// When the catalog or the archive fails.
+pub async fn base_orphans_once(
+    catalog: &Catalog,
+    archive: &Archive,
+    options: &OrphanOptions,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let before = now.minus(options.segment_age);
+    let mut old = Vec::new();
+    for day in before.day() - i64::from(options.days)..=before.day() {
+        let listed = archive.list(&format!("state/v1/{}", day_name(day))).await?;
+        old.extend(listed.into_iter().filter(|object| object.modified < before));
+    }
+    if old.is_empty() {
+        return Ok(0);
+    }
+    // Read after the listing: a base that is named now was named before it was old.
+    let rows = catalog.fetch_all(&BASES, args![]).await?;
+    let named: Result<BTreeSet<String>, _> =
+        rows.iter().map(|row| row.get("base_object")).collect();
+    let named = named?;
+    old.retain(|object| !named.contains(&object.name));
+    for object in &old {
+        archive.delete(&object.name).await?;
+    }
+    Ok(old.len())
+}
