@@ -105,6 +105,7 @@ pub async fn compact_once(
         now,
         not_before: now.plus(options.grace),
         reason: "compacted",
+        only_to_drop: false,
     };
     rewrite(catalog, archive, &old, jobs, terms).await.map(Some)
 }

@@ -11,6 +11,7 @@ pub mod conformance;
 mod error;
 pub mod manifest;
 mod name;
+pub mod purge;
 pub mod retention;
 mod rewrite;
 mod statements;

@@ -136,6 +136,7 @@ async fn keep(
         now,
         not_before: now.plus(options.grace),
         reason: "retention",
+        only_to_drop: false,
     };
     let done = rewrite(catalog, archive, &[part], jobs, terms).await?;
     let rows = done.rows_in.saturating_sub(done.rows_out);

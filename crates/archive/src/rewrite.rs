@@ -25,6 +25,8 @@ pub(crate) struct Terms<'a> {
     pub now: Timestamp,
     pub not_before: Timestamp,
     pub reason: &'a str,
+    /// Whether to leave everything as it is when no row goes.
+    pub only_to_drop: bool,
 }
 
 /// What a rewrite did.
@@ -66,6 +68,9 @@ pub(crate) async fn rewrite(
             done.parts_out += 1;
             out.push(info, &file);
         }
+    }
+    if terms.only_to_drop && done.rows_out == done.rows_in {
+        return Ok(Rewritten { parts_in: 0, parts_out: 0, ..done });
     }
     let day = old.first().map_or(0, |part| part.info.day);
     let object = (!out.is_empty()).then(|| segment_name(day, terms.writer));

@@ -302,4 +302,14 @@ muster_catalog::statements! {
         SELECT no FROM hunt
         WHERE no >= $1 AND no <= $2 AND hold_until > $3
         ORDER BY no";
+
+    /// Settled parts behind a place in the order of their objects.
+    pub SETTLED_AFTER = "
+        SELECT
+            object, part, org, table_name, class, day, level, byte_offset, byte_count, row_count,
+            received_min, received_max, agent_min, agent_max, hunt_min, hunt_max
+        FROM segment_part
+        WHERE (object, part) > ($1, $2) AND level > 0
+        ORDER BY object, part
+        LIMIT $3";
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use common::{Faulty, NOON, flush, parts, values};
 use muster_archive::compaction::{CompactOptions, compact_once};
+use muster_archive::purge::{Place, purge_next};
 use muster_archive::retention::{RetainOptions, retain_once};
 use muster_archive::sweep::{OrphanOptions, orphans_once, sweep_once};
 use muster_archive::{Archive, Error};
 use muster_catalog::{Catalog, Priority, Statement, args};
 use muster_results::{Dropped, RowClass};
 use muster_testkit::TempCatalog;
-use muster_types::{AgentNo, AgentSet, Timestamp};
+use muster_types::{AgentNo, AgentSet, HuntNo, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const CLASS: RowClass = RowClass::Collected;
@@ -71,6 +72,27 @@ async fn deleted_agents_go_with_compaction() {
     let at = NOON.plus(HOUR);
     compact_once(&store.catalog, &archive, &options, at).await.unwrap().unwrap();
     assert_eq!(values(&store.catalog, &archive, "t").await, [0, 1, 3, 4, 5, 6, 8, 9]);
+}
+
+#[tokio::test]
+async fn deleted_hunts_go_from_settled_parts_too() {
+    for store in TempCatalog::both().await.unwrap() {
+        let catalog = &store.catalog;
+        let archive = Archive::with_store(Faulty::never());
+        fill(catalog, &archive, 9).await;
+        let options = CompactOptions::default();
+        compact_once(catalog, &archive, &options, NOON.plus(HOUR)).await.unwrap().unwrap();
+        let dropped = Dropped { hunts: [HuntNo(2)].into(), ..Dropped::default() };
+        let options = CompactOptions { dropped, ..options };
+        let (mut place, mut rows) = (Place::default(), 0);
+        let at = NOON.plus(HOUR);
+        while let Some(done) = purge_next(catalog, &archive, &options, &place, at).await.unwrap() {
+            (place, rows) = (done.next, rows + done.rows);
+        }
+        assert_eq!(rows, 3);
+        assert_eq!(values(catalog, &archive, "t").await, [0, 2, 3, 5, 6, 8]);
+        assert_eq!(values(catalog, &archive, "s").await.len(), 9);
+    }
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ fn only_folders_are_opened() {
 
 #[tokio::test]
 async fn a_full_volume_says_so() {
-    // /dev/full as the staging file's folder is not to be had; a store that answers ENOSPC is.
+    // A volume that is really full is not to be had in a test; a store that answers ENOSPC is.
     let archive = Archive::with_store(Arc::new(common::Faulty::full()));
     let put = archive.put_new("seg/v1/a", Bytes::from_static(b"x")).await;
     assert!(matches!(put, Err(Error::Full)), "{put:?}");

@@ -102,7 +102,7 @@ fn text(rows: &[Vec<(String, Value)>]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn any_json_rows_are_taken(batches in prop::collection::vec(rows(), 1..4), open in any::<bool>()) {

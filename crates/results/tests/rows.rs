@@ -243,6 +243,19 @@ fn long_texts_are_cut_and_odd_ones_read() {
 }
 
 #[test]
+fn halves_of_surrogate_pairs_cost_no_body() {
+    let spec = spec(&[("i", ColumnType::Int)], true);
+    let body = br#"[{"i": "1", "s": "\udc00x", "t": "\ud83d\ude00"}, {"i": "\ud800"}]"#;
+    let mut builder = SegmentBuilder::new();
+    let done = builder.append_json(&spec, &meta(1, 9), RowFormat::Array, body).unwrap();
+    assert_eq!((done.rows, done.cast_failures), (2, 1));
+    let batch = read(builder);
+    assert_eq!(column(&batch, "s"), [Some("\u{fffd}\u{fffd}\u{fffd}x".into()), None]);
+    assert_eq!(column(&batch, "t"), [Some("😀".into()), None]);
+    assert_eq!(column(&batch, "i"), [Some("1".into()), None]);
+}
+
+#[test]
 fn system_rows_and_days_make_parts() {
     let spec = spec(&[("message", ColumnType::Text), ("at", ColumnType::Time)], false);
     let mut builder = SegmentBuilder::new();
