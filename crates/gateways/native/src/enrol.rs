@@ -1,0 +1,220 @@
+//! Enrolment over HTTPS.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use http::StatusCode;
+use muster_codec_native::{
+    Credential, ENROL_PATH, EnrolAnswer, EnrolRefusal, EnrolRequest, RefusalReason, enrol_message,
+};
+use muster_endpoints::{Enrol, EnrolError, Enrolled};
+use muster_gateway::Refusal;
+use muster_types::{AgentKind, OrgId, Timestamp};
+use parking_lot::Mutex;
+
+use crate::NativeState;
+use crate::facts::report;
+
+/// The routes of the native gateway that are ordinary HTTP: enrolment. The link is served by
+/// [`crate::serve`] alone, which keeps it out of the HTTP stack.
+pub fn router(state: Arc<NativeState>) -> Router {
+    Router::new()
+        .route(ENROL_PATH, post(enrol))
+        .layer(DefaultBodyLimit::max(64 << 10))
+        .with_state(state)
+}
+
+/// How many enrolments per second, with a burst of one second; memory of one number.
+pub(crate) struct EnrolRate {
+    micros_each: i64,
+    next: Mutex<Timestamp>,
+}
+
+impl EnrolRate {
+    pub(crate) fn new(per_second: u32) -> Self {
+        let micros_each = 1_000_000 / i64::from(per_second.max(1));
+        Self { micros_each, next: Mutex::new(Timestamp(0)) }
+    }
+
+    /// How long to wait, when it is too many.
+    fn take(&self, now: Timestamp) -> Result<(), Duration> {
+        let mut next = self.next.lock();
+        let base = next.0.max(now.0);
+        if base - now.0 >= 1_000_000 {
+            return Err(Timestamp(base).since(now));
+        }
+        *next = Timestamp(base + self.micros_each);
+        Ok(())
+    }
+}
+
+/// A refusal: why, and what to do.
+struct Refused {
+    reason: RefusalReason,
+    hint: String,
+    retry_after: Duration,
+}
+
+impl Refused {
+    fn new(reason: RefusalReason, hint: impl Into<String>) -> Self {
+        Self { reason, hint: hint.into(), retry_after: Duration::ZERO }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self.reason {
+            RefusalReason::WrongSecret | RefusalReason::WrongTicket => StatusCode::UNAUTHORIZED,
+            RefusalReason::Blocked => StatusCode::FORBIDDEN,
+            RefusalReason::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+async fn enrol(
+    State(state): State<Arc<NativeState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    body: Bytes,
+) -> Response {
+    match admit(&state, peer, &body).await {
+        Ok(enrolled) => {
+            state.metrics.enrolled.inc();
+            let (agent, endpoint) = (enrolled.agent, enrolled.endpoint);
+            tracing::info!(%agent, %endpoint, %peer, new = enrolled.is_new, "agent enrolled");
+            let server_cas = state.server_cas.load().to_string();
+            Json(EnrolAnswer { agent_no: agent, server_cas }).into_response()
+        }
+        Err(refused) => {
+            state.metrics.refused(Refusal::Enrolment);
+            let (reason, hint) = (refused.reason, &refused.hint);
+            tracing::warn!(%peer, ?reason, hint, "enrolment refused");
+            let retry_after_ms = u64::try_from(refused.retry_after.as_millis()).unwrap_or(u64::MAX);
+            let status = refused.status();
+            let body = EnrolRefusal { reason, hint: refused.hint, retry_after_ms };
+            (status, Json(body)).into_response()
+        }
+    }
+}
+
+async fn admit(state: &NativeState, peer: SocketAddr, body: &[u8]) -> Result<Enrolled, Refused> {
+    let now = state.clock.now();
+    state.enrol_rate.take(now).map_err(|wait| Refused {
+        retry_after: wait + state.jitter(Duration::from_secs(10)),
+        ..Refused::new(RefusalReason::Busy, "many machines enrol at this moment; try again later")
+    })?;
+    let request = EnrolRequest::from_json(body)
+        .map_err(|error| Refused::new(RefusalReason::Malformed, error.to_string()))?;
+    check_clock(&request, now, state)?;
+    check_proof(&request)?;
+    let enrolment = Enrol {
+        org: OrgId::DEFAULT,
+        kind: AgentKind::Native,
+        external_id: hex(digest(&SHA256, &request.public_key).as_ref()),
+        public_key: Some(request.public_key.to_vec()),
+        machine: Some(request.machine_id.clone()).filter(|machine| !machine.is_empty()),
+        report: report(&request.host, peer),
+        secret: None,
+    };
+    let enrolled = match request.credential {
+        Credential::Secret(secret) => {
+            let enrolment = Enrol { secret: Some(secret), ..enrolment };
+            muster_endpoints::enrol(&state.catalog, &enrolment, now).await
+        }
+        Credential::Ticket(ticket) => {
+            let wrong = || {
+                Refused::new(
+                    RefusalReason::WrongTicket,
+                    "this ticket is not valid any more; connect again to get another",
+                )
+            };
+            let (copied, id) = state.tickets.check(&ticket, now).ok_or_else(wrong)?;
+            let enrolled =
+                muster_endpoints::enrol_clone(&state.catalog, copied, &enrolment, now).await;
+            // Asking again with the same key gives the same number, so only a new one uses it up.
+            if enrolled.as_ref().is_ok_and(|e| e.is_new) && !state.tickets.spend(id, now) {
+                return Err(wrong());
+            }
+            enrolled
+        }
+    };
+    let enrolled = enrolled.map_err(refusal)?;
+    if enrolled.is_new
+        && let Err(error) = state.directory.announce().await
+    {
+        // Its hello reads through, and the directory follows the catalog anyway.
+        tracing::debug!(%error, "directory not refreshed after an enrolment");
+    }
+    Ok(enrolled)
+}
+
+fn check_clock(request: &EnrolRequest, now: Timestamp, state: &NativeState) -> Result<(), Refused> {
+    let off = now.since(request.time).max(request.time.since(now));
+    if off <= state.options.clock_skew_max {
+        return Ok(());
+    }
+    let hint = format!(
+        "the clock of this machine is {} hours {} the server's; set it and try again",
+        off.as_secs() / 3600,
+        if request.time < now { "behind" } else { "ahead of" },
+    );
+    Err(Refused::new(RefusalReason::Clock, hint))
+}
+
+fn check_proof(request: &EnrolRequest) -> Result<(), Refused> {
+    let message = enrol_message(
+        &request.public_key,
+        request.credential.text(),
+        &request.machine_id,
+        request.time.0,
+    );
+    let key = UnparsedPublicKey::new(&ED25519, &request.public_key);
+    key.verify(&message, &request.proof).map_err(|_| {
+        Refused::new(RefusalReason::Malformed, "the signature does not fit the public key")
+    })
+}
+
+fn refusal(error: EnrolError) -> Refused {
+    match error {
+        EnrolError::Secret => Refused::new(
+            RefusalReason::WrongSecret,
+            "this enrolment secret is unknown, expired or revoked; get a current one from the server",
+        ),
+        EnrolError::Blocked(agent) => Refused::new(
+            RefusalReason::Blocked,
+            format!("an administrator blocked this machine (agent {agent})"),
+        ),
+        EnrolError::NoOriginal(_) => Refused::new(
+            RefusalReason::WrongTicket,
+            "the agent this machine was copied from was removed; enrol with a secret",
+        ),
+        EnrolError::Invalid(what) => Refused::new(
+            RefusalReason::Malformed,
+            format!("the agent's {what} is missing or too long"),
+        ),
+        EnrolError::Catalog(error) => {
+            tracing::error!(%error, "an enrolment could not be stored");
+            Refused {
+                retry_after: Duration::from_secs(10),
+                ..Refused::new(
+                    RefusalReason::Busy,
+                    "the server cannot store this now; try again later",
+                )
+            }
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,308 @@
+//! The link at work: tasks down, batches up, acknowledgements down.
+//!
+//! One task per connection does it all. Batches are appended one group at a time: while a group is
+//! on its way to the disk the next ones gather, up to a bound, and go together. So batches of one
+//! agent never overtake each other, a refused one ends the link before a later one is tried, and a
+//! group needs one acknowledgement.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_codec_native::{Ack, AgentFrame, Batch, Nack, ServerFrame};
+use muster_gateway::{
+    Admission, AgentRef, CloseReason, Message, Next, Permit, Push, Refused, Registered, Session,
+};
+use muster_types::{Class, Fact, TaskId};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
+
+use super::End;
+use super::wire::Wire;
+use crate::NativeState;
+use crate::ws::{Event, Gate, Out, Trouble};
+
+/// Silent for so many pings, an agent is gone.
+const MISSED_MAX: u8 = 2;
+
+/// What a group of batches leaves to be done when it is durable.
+struct Appended {
+    acks: Vec<Ack>,
+    ended: Vec<TaskId>,
+}
+
+type Appending = Pin<Box<dyn Future<Output = Result<Appended, Refused>> + Send>>;
+
+/// A batch that waits for its turn.
+struct Pending {
+    message: Message,
+    ack: Ack,
+    ended: Vec<TaskId>,
+    permits: Vec<Permit>,
+}
+
+struct Pump<'a> {
+    session: &'a Arc<Session>,
+    state: &'a Arc<NativeState>,
+    pending: Vec<Pending>,
+    appending: Option<Appending>,
+    missed: u8,
+    heard: bool,
+}
+
+/// Takes the process-wide byte budget before a batch is read.
+struct Budgeted<'a> {
+    state: &'a NativeState,
+    agent: AgentRef,
+}
+
+impl Gate for Budgeted<'_> {
+    async fn admit(&self, bytes: usize) -> Result<Option<Permit>, Trouble> {
+        // The class is not known before the bytes are; rows are what matters.
+        let admitted = self.state.admissions.wait(self.agent.no, Class::Collected, bytes).await;
+        admitted.map(Some).map_err(|verdict| match verdict {
+            Admission::Refuse { retry_after } => Trouble::Refused { retry_after },
+            _ => Trouble::Oversize(bytes as u64),
+        })
+    }
+}
+
+/// Serves the link until it ends.
+pub(super) async fn run<Io>(
+    wire: &mut Wire<Io>,
+    registered: &Registered,
+    state: &Arc<NativeState>,
+) -> End
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let session = registered.session();
+    state.delivery.connected(session);
+    let mut pump =
+        Pump { session, state, pending: Vec::new(), appending: None, missed: 0, heard: false };
+    match pump.serve(wire).await {
+        Err(end) => {
+            if let End::Trouble(Trouble::Refused { retry_after }) = &end {
+                pump.nack(wire, *retry_after).await;
+            }
+            end
+        }
+        Ok(never) => match never {},
+    }
+}
+
+impl Pump<'_> {
+    async fn serve<Io>(&mut self, wire: &mut Wire<Io>) -> Result<std::convert::Infallible, End>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let gate = Budgeted { state: self.state, agent: self.session.agent };
+        let mut ping_at = self.next_ping();
+        loop {
+            let room = self.pending.len() < self.state.options.batches_in_flight;
+            tokio::select! {
+                biased;
+                next = self.session.next() => self.push(wire, next).await?,
+                done = appended(&mut self.appending) => self.settle(wire, done).await?,
+                event = wire.next(&gate), if room => self.take(wire, event?).await?,
+                () = sleep_until(ping_at) => {
+                    // While a batch is being read or waits for us, it is not the agent that is silent.
+                    if room && !wire.is_reading() {
+                        self.ping(wire).await?;
+                    }
+                    ping_at = self.next_ping();
+                }
+            }
+        }
+    }
+
+    /// Down: tasks, cancels, probes, or the end.
+    async fn push<Io>(&mut self, wire: &mut Wire<Io>, next: Next) -> Result<(), End>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let pushes = match next {
+            Next::Close(CloseReason::Slow) => return Err(End::Slow),
+            Next::Close(reason) => return Err(End::Closed(closed(reason))),
+            Next::Write(pushes) => pushes,
+        };
+        let mut out = Out::default();
+        for push in &pushes {
+            match push {
+                Push::Task { bytes, .. } | Push::Cancel { bytes, .. } => out.message(bytes),
+                Push::Probe => out.ping(),
+            }
+        }
+        self.state.metrics.frames_out.add(pushes.len() as u64);
+        wire.write(&out, self.state).await?;
+        self.state.delivery.written(self.session, &pushes);
+        Ok(())
+    }
+
+    /// Up: one thing the agent sent.
+    async fn take<Io>(&mut self, wire: &mut Wire<Io>, event: Event) -> Result<(), End>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.missed = 0;
+        self.heard = true;
+        self.session.heard();
+        match event {
+            Event::Close => Err(End::Left),
+            Event::Pong => Ok(()),
+            Event::Ping(content) => {
+                let mut out = Out::default();
+                out.pong(&content);
+                wire.write(&out, self.state).await
+            }
+            Event::Message(bytes, permits) => {
+                self.state.metrics.frames_in.inc();
+                self.state.metrics.bytes_in.add(bytes.len() as u64);
+                match AgentFrame::decode(bytes.clone())? {
+                    Some(AgentFrame::Batch(batch)) => {
+                        self.pending.push(self.pend(&batch, bytes, permits));
+                        self.append();
+                    }
+                    Some(AgentFrame::Hello(_)) => return Err(End::Closed("a second hello")),
+                    Some(AgentFrame::Pong) | None => {}
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn pend(&self, batch: &Batch, payload: bytes::Bytes, permits: Vec<Permit>) -> Pending {
+        let ended = batch.items.iter().filter_map(|item| match item {
+            Fact::End(end) => Some(end.task),
+            _ => None,
+        });
+        Pending {
+            message: Message {
+                class: class_of(batch),
+                received_at: self.state.clock.now(),
+                payload,
+            },
+            ack: Ack { stream: batch.stream, seq: batch.seq },
+            ended: ended.collect(),
+            permits,
+        }
+    }
+
+    /// Sends what has gathered on its way, unless a group is under way.
+    fn append(&mut self) {
+        if self.appending.is_some() || self.pending.is_empty() {
+            return;
+        }
+        let group = std::mem::take(&mut self.pending);
+        let (ingest, agent) = (self.state.ingest.clone(), self.session.agent);
+        self.appending = Some(Box::pin(async move {
+            let mut done = Appended { acks: Vec::new(), ended: Vec::new() };
+            let mut messages = Vec::with_capacity(group.len());
+            let mut budget = Vec::with_capacity(group.len());
+            for Pending { message, ack, ended, permits } in group {
+                messages.push(message);
+                budget.push(permits);
+                done.ended.extend(ended);
+                match done.acks.last_mut() {
+                    Some(last) if last.stream == ack.stream => *last = ack,
+                    _ => done.acks.push(ack),
+                }
+            }
+            ingest.append(agent, messages).await?;
+            drop(budget);
+            Ok(done)
+        }));
+    }
+
+    /// A group is durable, or refused: then the link ends before anything later is tried.
+    async fn settle<Io>(
+        &mut self,
+        wire: &mut Wire<Io>,
+        done: Result<Appended, Refused>,
+    ) -> Result<(), End>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let done = match done {
+            Ok(done) => done,
+            Err(refused) => {
+                tracing::debug!(agent = %self.session.agent.no, %refused, "batch refused");
+                return Err(Trouble::Refused { retry_after: refused.retry_after() }.into());
+            }
+        };
+        self.append();
+        let mut out = Out::default();
+        for ack in &done.acks {
+            out.message(&ServerFrame::from(*ack).encode()?);
+        }
+        self.state.metrics.frames_out.add(done.acks.len() as u64);
+        self.state.delivery.ended(self.session, &done.ended);
+        wire.write(&out, self.state).await
+    }
+
+    async fn ping<Io>(&mut self, wire: &mut Wire<Io>) -> Result<(), End>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        // Whoever was heard of since the last time is alive without being asked.
+        if std::mem::take(&mut self.heard) {
+            return Ok(());
+        }
+        if self.missed >= MISSED_MAX {
+            return Err(End::Slow);
+        }
+        self.missed += 1;
+        let mut out = Out::default();
+        out.ping();
+        wire.write(&out, self.state).await
+    }
+
+    fn next_ping(&self) -> Instant {
+        let interval = self.state.options.ping_interval;
+        Instant::now() + interval * 4 / 5 + self.state.jitter(interval * 2 / 5)
+    }
+
+    async fn nack<Io>(&mut self, wire: &mut Wire<Io>, retry_after: Duration)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        // Spread, or all agents come back at the same moment.
+        let retry_after = retry_after + self.state.jitter(retry_after);
+        let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        let _ = wire.send(Nack { retry_after_ms }.into(), self.state).await;
+    }
+}
+
+/// Waits for the group under way; for ever when there is none.
+///
+/// # Cancel safety
+/// Safe: the group stays where it is.
+async fn appended(appending: &mut Option<Appending>) -> Result<Appended, Refused> {
+    let Some(group) = appending else { return std::future::pending().await };
+    let done = group.await;
+    *appending = None;
+    done
+}
+
+fn closed(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Replaced => "this agent opened a newer link",
+        CloseReason::Slow => "too slow",
+        CloseReason::Revoked => "this agent was blocked or removed by an administrator",
+        CloseReason::Shutdown => "the server goes away",
+    }
+}
+
+/// Rows decide; a batch of ends alone is precious.
+fn class_of(batch: &Batch) -> Class {
+    let class = |item: &Fact| match item {
+        Fact::Rows(rows) if rows.task.is_some() => Class::Collected,
+        Fact::Rows(_) => Class::Scheduled,
+        Fact::Started(_) | Fact::End(_) => Class::LifeCycle,
+        Fact::Log { .. } => Class::Status,
+    };
+    let classes = || batch.items.iter().map(class);
+    let rows = classes().filter(|c| matches!(c, Class::Collected | Class::Scheduled)).min();
+    rows.or_else(|| classes().min()).unwrap_or(Class::Status)
+}

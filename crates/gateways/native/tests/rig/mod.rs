@@ -1,0 +1,196 @@
+//! A gateway over real TLS, a real SQLite catalog and a real directory, and a small raw agent.
+
+#![expect(dead_code, reason = "each test file uses a part of it")]
+
+pub mod client;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use muster_archive::Archive;
+use muster_bus::Bus;
+use muster_bus::local::LocalBus;
+use muster_endpoints::{Directory, NewSecret, Presence, create_secret};
+use muster_gateway::{
+    Admissions, Delivery, Gateway, Ingest, Metrics, Options as AdmissionOptions, Sessions,
+};
+use muster_gateway_native::{NativeGateway, NativeState, Options, Parts};
+use muster_hunts::Hunts;
+use muster_stream::Stream;
+use muster_stream::memory::MemoryStream;
+use muster_testkit::TempCatalog;
+use muster_types::{Body, Clock, InstanceId, OrgId, Record, Shard, SystemClock};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Longest any condition is waited for.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running gateway.
+pub struct Rig {
+    pub address: SocketAddr,
+    pub secret: String,
+    pub metrics: Arc<Metrics>,
+    pub sessions: Arc<Sessions>,
+    pub stream: Arc<MemoryStream>,
+    pub store: TempCatalog,
+    pub directory: Directory,
+    pub presence: Presence,
+    pub hunts: Hunts,
+    pub bus: Arc<dyn Bus>,
+    pub connector: tokio_rustls::TlsConnector,
+    pub shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+    _archive: tempfile::TempDir,
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = TempCatalog::sqlite().await.unwrap();
+        let catalog = store.catalog.clone();
+        let bus: Arc<dyn Bus> = LocalBus::new(1024);
+        let stream = Arc::new(MemoryStream::new());
+        let archive_folder = tempfile::tempdir().unwrap();
+        let archive =
+            Archive::open(&format!("file://{}", archive_folder.path().display())).unwrap();
+        let directory = Directory::open(catalog.clone(), Arc::clone(&bus)).await.unwrap();
+        let presence = Presence::new(InstanceId(uuid::Uuid::now_v7()), Arc::clone(&clock));
+        let hunts = Hunts::open(
+            catalog.clone(),
+            Arc::clone(&bus),
+            directory.clone(),
+            presence.clone(),
+            Arc::clone(&clock),
+        )
+        .await
+        .unwrap();
+        let new = NewSecret::default();
+        let made = create_secret(&catalog, OrgId::DEFAULT, &new, "test", clock.now());
+        let (_, secret) = made.await.unwrap();
+
+        let metrics = Arc::new(Metrics::default());
+        let sessions = Sessions::new(Arc::clone(&metrics));
+        let shared: Arc<dyn Stream> = Arc::<MemoryStream>::clone(&stream);
+        let admissions = Arc::new(Admissions::new(
+            AdmissionOptions::default(),
+            &*shared,
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        ));
+        let ingest = Ingest::new(shared, archive, "test", Arc::clone(&clock), Arc::clone(&metrics));
+        let native: Arc<dyn Gateway> = Arc::new(NativeGateway);
+        let delivery = Delivery::new(
+            hunts.clone(),
+            Arc::clone(&sessions),
+            ingest.clone(),
+            vec![native],
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        );
+        let state = NativeState::new(Parts {
+            options,
+            version: "0.1.0".into(),
+            catalog: catalog.clone(),
+            directory: directory.clone(),
+            presence: presence.clone(),
+            ingest,
+            admissions,
+            sessions: Arc::clone(&sessions),
+            delivery: Arc::clone(&delivery),
+            clock,
+            metrics: Arc::clone(&metrics),
+            server_cas: Arc::new(ArcSwap::from_pointee("the CAs".to_owned())),
+            ticket_key: [7; 32],
+        });
+
+        let (server, connector) = tls();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let fallback = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok" }));
+        let tls = Arc::new(ArcSwap::new(server));
+        tasks.spawn(muster_gateway_native::serve(listener, tls, state, fallback, shutdown.clone()));
+        tasks.spawn(delivery.run(shutdown.clone()));
+        let (hunting, stop) = (hunts.clone(), shutdown.clone());
+        tasks.spawn(async move { hunting.run(stop).await });
+        Self {
+            address,
+            secret,
+            metrics,
+            sessions,
+            stream,
+            store,
+            directory,
+            presence,
+            hunts,
+            bus,
+            connector,
+            shutdown,
+            tasks,
+            _archive: archive_folder,
+        }
+    }
+
+    /// Ends everything and waits for it.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Everything in the stream of this shard.
+    pub async fn records(&self, shard: Shard, at_least: usize) -> Vec<Record> {
+        let mut reader = self.stream.reader(vec![(shard, muster_types::Pos(0))]).await.unwrap();
+        let mut records = Vec::new();
+        let read = async {
+            while records.len() < at_least {
+                let entries = reader.next(1 << 20).await.unwrap();
+                records.extend(entries.into_iter().map(|entry| entry.record));
+            }
+        };
+        tokio::time::timeout(DEADLINE, read).await.expect("records come");
+        records
+    }
+}
+
+/// Whether a record holds an agent's own message.
+pub fn wire(record: &Record) -> Option<Bytes> {
+    match &record.body {
+        Body::Wire(muster_types::Payload::Inline(bytes)) => Some(bytes.clone()),
+        _ => None,
+    }
+}
+
+/// Waits until it holds.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
+}
+
+fn tls() -> (Arc<rustls::ServerConfig>, tokio_rustls::TlsConnector) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let certificate = made.cert.der().clone();
+    let server = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let client =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    (Arc::new(server), tokio_rustls::TlsConnector::from(Arc::new(client)))
+}
