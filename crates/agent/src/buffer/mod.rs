@@ -171,6 +171,19 @@ impl Buffer {
         room: Room,
         fill: impl FnOnce(&mut Group<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.append_then(room, fill, || {})
+    }
+
+    /// As [`Buffer::append`]; `then` runs when the group is durable and nobody has seen it yet.
+    ///
+    /// # Errors
+    /// As [`Buffer::append`].
+    pub fn append_then<E: From<Error>>(
+        &self,
+        room: Room,
+        fill: impl FnOnce(&mut Group<'_>) -> Result<(), E>,
+        then: impl FnOnce(),
+    ) -> Result<(), E> {
         let mut writer = lock(&self.writer);
         if writer.end > self.options.segment_bytes {
             let (name, stream, seq) = (writer.next_name, writer.segment.stream, writer.next_seq);
@@ -195,6 +208,7 @@ impl Buffer {
         let Group { end, next_seq, entries, segment, .. } = group;
         segment.file.sync_data().map_err(|e| self.io(e))?;
         (writer.end, writer.next_seq) = (end, next_seq);
+        then();
         {
             let mut state = lock(&self.state);
             state.used += entries.iter().map(|entry| u64::from(entry.length)).sum::<u64>();

@@ -4,6 +4,8 @@ mod net;
 mod text;
 mod version;
 
+pub(crate) use net::in_cidr_block;
+
 use std::sync::Arc;
 
 use base64::Engine as _;

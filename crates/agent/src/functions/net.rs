@@ -9,7 +9,7 @@ pub(super) fn inet_aton(text: &str) -> Option<i64> {
 }
 
 /// Whether an address lies in a block like `10.0.0.0/8`; nothing when either is none.
-pub(super) fn in_cidr_block(block: &str, address: &str) -> Option<bool> {
+pub(crate) fn in_cidr_block(block: &str, address: &str) -> Option<bool> {
     let (base, length) = block.trim().split_once('/')?;
     let length: u32 = length.parse().ok()?;
     let bits = |text: &str| match text.trim().parse().ok()? {

@@ -90,6 +90,7 @@ impl Engine {
             // Sorting and temporary tables stay in memory: a query writes no files.
             db.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF")?;
             db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+            db.set_limit(Limit::SQLITE_LIMIT_COLUMN, 1000)?;
             functions::register(&db)?;
             let warnings = Warnings::default();
             for table in &tables {

@@ -16,6 +16,9 @@ mod users;
 
 use std::sync::Arc;
 
+pub(crate) use os_version::OsRelease;
+pub(crate) use system_info::{hostname, machine_uuid};
+
 use crate::table::SharedTable;
 
 /// All tables this agent serves, by name.
@@ -39,4 +42,11 @@ pub fn all() -> Vec<SharedTable> {
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     all().iter().map(|table| table.name()).collect()
+}
+
+/// The addresses of this machine's interfaces now; none when the kernel does not say.
+#[must_use]
+pub fn machine_addresses() -> Vec<std::net::IpAddr> {
+    let addresses = netlink::addresses().unwrap_or_default();
+    addresses.into_iter().filter_map(|a| a.local.or(a.address)).collect()
 }
