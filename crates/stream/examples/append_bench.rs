@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 
 const BATCH_BYTES: usize = 64 << 10;
 const FILE_BYTES: u64 = 64 << 20;
-const BATCHES: u32 = 1500;
-const ROUNDS: usize = 5;
+const BATCHES: u32 = 320;
+const ROUNDS: usize = 3;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 

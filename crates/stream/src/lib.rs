@@ -13,6 +13,7 @@ pub mod conformance;
 pub mod log;
 pub mod memory;
 mod quota;
+pub mod relay;
 
 pub use api::{AppendError, Entry, Pressure, ReadError, Reader, Stream};
 pub use quota::share_percent;

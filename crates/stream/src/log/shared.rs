@@ -161,8 +161,8 @@ impl Shared {
         for chunk in waiting {
             let _ = chunk.reply.send(Err(crate::AppendError::Fatal(why.to_owned())));
         }
-        self.stop(why);
         (self.options.on_fatal)(why);
+        self.stop(why);
     }
 
     /// Tells readers that nothing comes any more.
