@@ -4,6 +4,7 @@
 //! small tables do not make small objects); level 2 is a day that is over, merged once more. Small
 //! parts of level 1 are merged among themselves before that when there are many.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_catalog::{Catalog, Row, args};
@@ -58,6 +59,8 @@ impl Default for CompactOptions {
 const GROUPS_MAX: i64 = 64;
 const PARTS_MAX: i64 = 1024;
 const DAYS_BACK: i64 = 14;
+/// Unreadable objects passed over in one task.
+const UNREADABLE_MAX: usize = 16;
 
 struct Group {
     org: i64,
@@ -89,9 +92,32 @@ pub async fn compact_once(
     options: &CompactOptions,
     now: Timestamp,
 ) -> Result<Option<Compacted>, Error> {
-    let (level, groups) = match fresh(catalog, options, now).await? {
+    let mut unreadable = BTreeSet::new();
+    loop {
+        let done = attempt(catalog, archive, options, &unreadable, now).await;
+        // One object that cannot be read must not keep all others from being compacted.
+        match done {
+            Err(Error::Damaged { object, .. } | Error::NotFound(object))
+                if unreadable.len() < UNREADABLE_MAX =>
+            {
+                tracing::error!(object, "object cannot be read; compaction leaves it alone");
+                unreadable.insert(object);
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn attempt(
+    catalog: &Catalog,
+    archive: &Archive,
+    options: &CompactOptions,
+    unreadable: &BTreeSet<String>,
+    now: Timestamp,
+) -> Result<Option<Compacted>, Error> {
+    let (level, groups) = match fresh(catalog, options, unreadable, now).await? {
         groups if !groups.is_empty() => (1, groups),
-        _ => match settled(catalog, options, now).await? {
+        _ => match settled(catalog, options, unreadable, now).await? {
             Some(found) => found,
             None => return Ok(None),
         },
@@ -114,6 +140,7 @@ pub async fn compact_once(
 async fn fresh(
     catalog: &Catalog,
     options: &CompactOptions,
+    unreadable: &BTreeSet<String>,
     now: Timestamp,
 ) -> Result<Vec<Vec<Part>>, Error> {
     let (old, ripe) = (now.minus(options.min_age), now.minus(options.max_age));
@@ -126,11 +153,10 @@ async fn fresh(
         let Group { org, table, class, day } = &group;
         let values = args![old, *org, table, class, *day, PARTS_MAX];
         let rows = catalog.fetch_all(&sql::FRESH_PARTS, values).await?;
-        let parts = within(&rows, &mut room, groups.is_empty())?;
-        if parts.is_empty() {
-            break;
+        let parts = within(&rows, unreadable, &mut room, groups.is_empty())?;
+        if !parts.is_empty() {
+            groups.push(parts);
         }
-        groups.push(parts);
     }
     Ok(groups)
 }
@@ -139,6 +165,7 @@ async fn fresh(
 async fn settled(
     catalog: &Catalog,
     options: &CompactOptions,
+    unreadable: &BTreeSet<String>,
     now: Timestamp,
 ) -> Result<Option<(u8, Vec<Vec<Part>>)>, Error> {
     // A day is over an hour after its end: then its last flushes are at level 1.
@@ -159,7 +186,7 @@ async fn settled(
             let Group { org, table, class, day } = Group::of(row)?;
             let values = args![org, table, class, day, levels.0, levels.1, small, PARTS_MAX];
             let rows = catalog.fetch_all(&sql::SMALL_PARTS, values).await?;
-            let parts = within(&rows, &mut { bytes }, true)?;
+            let parts = within(&rows, unreadable, &mut { bytes }, true)?;
             // Two at least: merging one with nothing would go on for ever.
             if parts.len() >= 2 {
                 return Ok(Some((made, vec![parts])));
@@ -170,10 +197,18 @@ async fn settled(
 }
 
 /// The first parts that fit into `room`, but at least one when `first`.
-fn within(rows: &[Row], room: &mut u64, first: bool) -> Result<Vec<Part>, Error> {
+fn within(
+    rows: &[Row],
+    unreadable: &BTreeSet<String>,
+    room: &mut u64,
+    first: bool,
+) -> Result<Vec<Part>, Error> {
     let mut parts: Vec<Part> = Vec::new();
     for row in rows {
         let part = part(row)?;
+        if unreadable.contains(&part.object) {
+            continue;
+        }
         if part.info.byte_count > *room && !(first && parts.is_empty()) {
             break;
         }

@@ -96,6 +96,27 @@ async fn deleted_hunts_go_from_settled_parts_too() {
 }
 
 #[tokio::test]
+async fn an_object_that_cannot_be_read_stops_only_its_own_parts() {
+    let store = TempCatalog::sqlite().await.unwrap();
+    let (catalog, archive) = (&store.catalog, Archive::with_store(Faulty::never()));
+    fill(catalog, &archive, 9).await;
+    let mut lost: Vec<String> =
+        archive.list("seg").await.unwrap().into_iter().map(|o| o.name).collect();
+    lost.truncate(2);
+    for object in &lost {
+        archive.delete(object).await.unwrap();
+    }
+    let bytes = bytes::Bytes::from(vec![0; 100_000]);
+    archive.put_new(&lost[1], bytes).await.unwrap();
+    let (options, at) = (CompactOptions::default(), NOON.plus(HOUR));
+    let done = compact_once(catalog, &archive, &options, at).await.unwrap().unwrap();
+    assert_eq!((done.parts_in, done.rows_out, done.retired.len()), (21, 21, 7));
+    let later = NOON.plus(3 * HOUR);
+    assert!(compact_once(catalog, &archive, &options, later).await.unwrap().is_none());
+    assert_eq!(parts(catalog, "t").await.len(), 3);
+}
+
+#[tokio::test]
 async fn compaction_may_break_off_at_any_call_to_the_store() {
     let store = TempCatalog::sqlite().await.unwrap();
     let (catalog, faulty) = (&store.catalog, Faulty::never());
