@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use muster_bus::{Bus, Topic};
-use muster_catalog::{Catalog, Error, args};
+use muster_catalog::{Catalog, Error};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Snapshot;
 
 mod rows;
+mod sql;
 
-pub(crate) use rows::STATEMENTS;
+pub(crate) use sql::STATEMENTS;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
@@ -121,10 +122,4 @@ impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory").field("version", &self.snapshot().version()).finish()
     }
-}
-
-/// The number of the feed's last change.
-async fn newest(catalog: &Catalog) -> Result<i64, Error> {
-    let row = catalog.fetch_optional(&rows::NEWEST, args![]).await?;
-    row.map_or(Ok(0), |row| row.get("seq"))
 }

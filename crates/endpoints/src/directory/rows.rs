@@ -1,31 +1,25 @@
-//! From rows of the catalog to a snapshot.
+//! From the catalog to a snapshot.
+//!
+//! Rows come as JSON arrays, many to a value: drivers spend microseconds on each row, and a fleet has
+//! hundreds of thousands. The first load goes by ranges of numbers, several at a time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use muster_catalog::{Catalog, Error, Row, args};
-use muster_types::{AgentKind, EndpointNo, LabelNo, Timestamp};
+use muster_catalog::{Args, Catalog, Error, Row, Statement, args};
+use muster_types::{AgentNo, EndpointNo, LabelNo, OrgId, Timestamp};
 use roaring::RoaringBitmap;
+use serde::Deserialize;
+use tokio::task::JoinSet;
 
+use super::sql;
 use crate::Snapshot;
-use crate::model::{Agent, AgentFacts, AgentState, Endpoint, Label};
+use crate::model::{Agent, AgentFacts, Endpoint, Label};
 
-muster_catalog::statements! {
-    pub(super) NEWEST = "SELECT seq FROM feed WHERE topic = 'directory'";
-    AGENTS = "SELECT no, org, endpoint_no, kind, public_key, state, hostname, platform, os_name,
-            os_version, arch, version, capabilities, enrolled_at, key_issued_at, last_seen,
-            last_address, clone_of
-        FROM agent
-        WHERE change > $1";
-    ENDPOINTS = "SELECT no, org, name, created_at, deleted_at
-        FROM endpoint
-        WHERE change > $1";
-    LABELS = "SELECT no, org, name, description, created_at, created_by, deleted_at
-        FROM label
-        WHERE change > $1";
-    MEMBERS = "SELECT label_no, endpoint_no, removed_at
-        FROM label_endpoint
-        WHERE change > $1";
-}
+/// Numbers in one statement of the first load.
+const RANGE: u32 = 8_192;
+/// Statements at a time.
+const AT_ONCE: usize = 4;
 
 /// The snapshot with everything committed since `known`; `None` when nothing was.
 pub(super) async fn changed(
@@ -34,27 +28,31 @@ pub(super) async fn changed(
 ) -> Result<Option<Snapshot>, Error> {
     // Taken first: what is committed while the tables are read is read again the next time. Agents
     // before endpoints and members before labels, so that what a row refers to is read after it.
-    let version = super::newest(catalog).await?;
-    if version == known.version {
+    let newest = newest(catalog).await?;
+    if newest.directory == known.version {
         return Ok(None);
     }
     let after = known.version;
-    let (agents, members) = tokio::try_join!(
-        catalog.fetch_all(&AGENTS, args![after]),
-        catalog.fetch_all(&MEMBERS, args![after])
-    )?;
-    let (endpoints, labels) = tokio::try_join!(
-        catalog.fetch_all(&ENDPOINTS, args![after]),
-        catalog.fetch_all(&LABELS, args![after])
-    )?;
+    let (agents, endpoints) = if after == 0 {
+        let agents = all(catalog, &sql::ALL_AGENTS, newest.agent).await?;
+        (agents, all(catalog, &sql::ALL_ENDPOINTS, newest.endpoint).await?)
+    } else {
+        let agents = vec![some(catalog, &sql::CHANGED_AGENTS, args![after]).await?];
+        (agents, vec![some(catalog, &sql::CHANGED_ENDPOINTS, args![after]).await?])
+    };
+    let members = catalog.fetch_all(&sql::MEMBERS, args![after]).await?;
+    let labels = catalog.fetch_all(&sql::LABELS, args![after]).await?;
     let mut next = known.clone();
-    next.version = version;
-    for row in endpoints {
-        next.put_endpoint(endpoint(row)?);
+    next.version = newest.directory;
+    for json in endpoints {
+        for row in parse::<EndpointRow>(&json)? {
+            next.put_endpoint(row.into());
+        }
     }
-    for row in agents {
-        let facts = next.intern(facts(&row)?);
-        next.put_agent(agent(row, facts)?);
+    for json in agents {
+        for row in parse::<AgentRow>(&json)? {
+            put_agent(&mut next, row)?;
+        }
     }
     for row in &labels {
         put_label(&mut next, row)?;
@@ -65,47 +63,154 @@ pub(super) async fn changed(
     Ok(Some(next))
 }
 
-fn endpoint(mut row: Row) -> Result<Endpoint, Error> {
-    Ok(Endpoint {
-        no: row.get("no")?,
-        org: row.get("org")?,
-        name: row.take::<String>("name")?.into(),
-        created_at: row.get("created_at")?,
-        deleted_at: row.get("deleted_at")?,
-        agents: Box::default(),
-    })
+/// Where the feeds stand.
+#[derive(Default)]
+struct Newest {
+    directory: i64,
+    agent: u32,
+    endpoint: u32,
 }
 
-fn facts(row: &Row) -> Result<AgentFacts, Error> {
-    let text = |column| row.get::<String>(column).map(Box::from);
-    Ok(AgentFacts {
-        platform: text("platform")?,
-        os_name: text("os_name")?,
-        os_version: text("os_version")?,
-        arch: text("arch")?,
-        version: text("version")?,
-        capabilities: text("capabilities")?,
-    })
+async fn newest(catalog: &Catalog) -> Result<Newest, Error> {
+    let mut newest = Newest::default();
+    for row in catalog.fetch_all(&sql::NEWEST, args![]).await? {
+        match row.get::<String>("topic")?.as_str() {
+            "number/agent" => newest.agent = row.get("seq")?,
+            "number/endpoint" => newest.endpoint = row.get("seq")?,
+            _ => newest.directory = row.get("seq")?,
+        }
+    }
+    Ok(newest)
 }
 
-fn agent(mut row: Row, facts: Arc<AgentFacts>) -> Result<Agent, Error> {
-    let kind: AgentKind = word(&row, "kind")?;
-    let state: AgentState = word(&row, "state")?;
-    Ok(Agent {
-        no: row.get("no")?,
-        org: row.get("org")?,
-        endpoint: row.get("endpoint_no")?,
-        kind,
-        state,
-        hostname: row.take::<String>("hostname")?.into(),
-        facts,
-        public_key: row.take::<Option<Vec<u8>>>("public_key")?.map(Vec::into_boxed_slice),
-        enrolled_at: row.get("enrolled_at")?,
-        key_issued_at: row.get("key_issued_at")?,
-        last_seen: row.get("last_seen")?,
-        last_address: row.take::<String>("last_address")?.into(),
-        clone_of: row.get("clone_of")?,
-    })
+/// A whole table up to the number `last`, in ranges.
+async fn all(
+    catalog: &Catalog,
+    statement: &'static Statement,
+    last: u32,
+) -> Result<Vec<String>, Error> {
+    let mut running = JoinSet::new();
+    let mut done = Vec::new();
+    // The last range is open: numbers may have been given out meanwhile.
+    for from in (0..=last).step_by(RANGE as usize) {
+        let to = if from + RANGE > last { u32::MAX } else { from + RANGE };
+        let catalog = catalog.clone();
+        running.spawn(async move { some(&catalog, statement, args![from, to]).await });
+        if running.len() >= AT_ONCE {
+            done.extend(joined(&mut running).await?);
+        }
+    }
+    while !running.is_empty() {
+        done.extend(joined(&mut running).await?);
+    }
+    Ok(done)
+}
+
+async fn joined(running: &mut JoinSet<Result<String, Error>>) -> Result<Option<String>, Error> {
+    match running.join_next().await {
+        Some(Ok(result)) => result.map(Some),
+        Some(Err(error)) => Err(Error::Other(format!("loading the directory: {error}"))),
+        None => Ok(None),
+    }
+}
+
+async fn some(catalog: &Catalog, statement: &Statement, args: Args) -> Result<String, Error> {
+    match catalog.fetch_optional(statement, args).await? {
+        Some(mut row) => row.take("rows"),
+        None => Ok("[]".to_owned()),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<Vec<T>, Error> {
+    serde_json::from_str(json).map_err(|error| Error::Other(format!("the directory: {error}")))
+}
+
+/// In the order of the statement.
+#[derive(Deserialize)]
+struct EndpointRow<'a> {
+    no: EndpointNo,
+    org: OrgId,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    created_at: Timestamp,
+    deleted_at: Option<Timestamp>,
+}
+
+impl From<EndpointRow<'_>> for Endpoint {
+    fn from(row: EndpointRow<'_>) -> Self {
+        Self {
+            no: row.no,
+            org: row.org,
+            name: row.name.into(),
+            created_at: row.created_at,
+            deleted_at: row.deleted_at,
+            agents: Box::default(),
+        }
+    }
+}
+
+/// In the order of the statement.
+#[derive(Deserialize)]
+struct AgentRow<'a> {
+    no: AgentNo,
+    org: OrgId,
+    endpoint: EndpointNo,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    public_key: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    #[serde(borrow)]
+    hostname: Cow<'a, str>,
+    #[serde(borrow)]
+    platform: Cow<'a, str>,
+    #[serde(borrow)]
+    os_name: Cow<'a, str>,
+    #[serde(borrow)]
+    os_version: Cow<'a, str>,
+    #[serde(borrow)]
+    arch: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+    #[serde(borrow)]
+    capabilities: Cow<'a, str>,
+    enrolled_at: Timestamp,
+    key_issued_at: Timestamp,
+    last_seen: Timestamp,
+    #[serde(borrow)]
+    last_address: Cow<'a, str>,
+    clone_of: Option<AgentNo>,
+}
+
+fn put_agent(next: &mut Snapshot, row: AgentRow<'_>) -> Result<(), Error> {
+    let wrong = |what: String| Error::Other(format!("agent {}: {what}", row.no));
+    let key = row.public_key.map(|key| hex::decode(&*key)).transpose();
+    let facts = AgentFacts {
+        platform: row.platform.into(),
+        os_name: row.os_name.into(),
+        os_version: row.os_version.into(),
+        arch: row.arch.into(),
+        version: row.version.into(),
+        capabilities: row.capabilities.into(),
+    };
+    let agent = Agent {
+        no: row.no,
+        org: row.org,
+        endpoint: row.endpoint,
+        kind: row.kind.parse().map_err(|error| wrong(format!("{error}")))?,
+        state: row.state.parse().map_err(wrong)?,
+        hostname: row.hostname.into(),
+        facts: next.intern(facts),
+        public_key: key.map_err(|error| wrong(error.to_string()))?.map(Vec::into_boxed_slice),
+        enrolled_at: row.enrolled_at,
+        key_issued_at: row.key_issued_at,
+        last_seen: row.last_seen,
+        last_address: row.last_address.into(),
+        clone_of: row.clone_of,
+    };
+    next.put_agent(agent);
+    Ok(())
 }
 
 fn put_label(next: &mut Snapshot, row: &Row) -> Result<(), Error> {
@@ -135,9 +240,4 @@ fn put_member(next: &mut Snapshot, row: &Row) -> Result<(), Error> {
         members.insert(endpoint.0);
     }
     Ok(())
-}
-
-fn word<T: std::str::FromStr<Err: std::fmt::Display>>(row: &Row, column: &str) -> Result<T, Error> {
-    let text: String = row.get(column)?;
-    text.parse().map_err(|error| Error::Other(format!("column {column}: {error}")))
 }
