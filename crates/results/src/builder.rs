@@ -172,7 +172,7 @@ fn buffer<'t>(
 ) -> &'t mut TableBuffer {
     let key = PartKey {
         org: meta.org,
-        table: table.name.clone(),
+        table: crate::fold(&table.name).into_owned(),
         class: table.class,
         day: meta.received_at.day(),
     };
