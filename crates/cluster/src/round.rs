@@ -62,8 +62,10 @@ pub(crate) async fn run(
     if !renewed && !instance::revive(&mut tx, me, now, ttl).await? {
         return Err(Error::Superseded);
     }
-    let instances = instance::list(&mut tx, now).await?;
+    // In this order: every holder that is seen has registered before, so it is in the list.
+    // The other way round a newcomer's fresh lease looks like one of nobody.
     let leases = leases(&mut tx).await?;
+    let instances = instance::list(&mut tx, now).await?;
     let mut round = Round::default();
     let live = || instances.iter().filter(|instance| instance.live);
     round.level = live().map(|instance| instance.info.level).min().unwrap_or(0);

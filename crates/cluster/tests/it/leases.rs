@@ -1,5 +1,6 @@
 //! Leases, on both databases: shared, handed over, taken over, fenced.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::support::{Node, World, assert_one_holder_each, eventually, options, quick};
@@ -9,6 +10,8 @@ use muster_cluster::{Error, Job, Member, Role, instances};
 statements! {
     CLAIM = "INSERT INTO shard_offset (shard, pos, epoch, base_object, base_pos) VALUES ($1, 0, $2, NULL, 0)
         ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch WHERE shard_offset.epoch < excluded.epoch";
+    small WIPE_LEASES = "DELETE FROM partition_lease";
+    small WIPE_INSTANCES = "DELETE FROM instance";
     ADVANCE = "UPDATE shard_offset SET pos = $3 WHERE shard = $1 AND epoch = $2";
 }
 
@@ -140,11 +143,36 @@ async fn two_processes_of_one_instance_do_not_both_live() {
     }
 }
 
+/// Found by the random test: a newcomer's first leases must not look like leases of nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_starts_at_the_same_time_do_not_take_from_each_other() {
+    for world in World::both().await {
+        for _ in 0..6 {
+            let start = async |n| {
+                let (info, catalog) = (crate::support::info(n, &Role::ALL, 1), &world.temp.catalog);
+                let mut member = Member::register(catalog.clone(), &info, options()).await.unwrap();
+                while member.round().await.is_err() {}
+                member
+            };
+            let (a, b, c) = tokio::join!(start(1), start(2), start(3));
+            for job in Job::ALL {
+                let held = [&a, &b, &c].map(|member| member.leases(job).borrow().epochs.clone());
+                let count: usize = held.iter().map(BTreeMap::len).sum();
+                let all: BTreeSet<_> = held.iter().flat_map(BTreeMap::keys).collect();
+                assert_eq!(count, all.len(), "{job:?} taken twice: {held:?}");
+            }
+            for wipe in [WIPE_LEASES, WIPE_INSTANCES] {
+                world.temp.catalog.execute(Priority::Api, &wipe, args![]).await.unwrap();
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_late_renewal_takes_everything_anew() {
     for world in World::both().await {
         let catalog = &world.temp.catalog;
-        let ttl = Duration::from_millis(50);
+        let ttl = Duration::from_millis(500);
         let options = muster_cluster::Options { ttl, ..options() };
         let one = crate::support::info(1, &Role::ALL, 1);
         let mut one = Member::register(catalog.clone(), &one, options.clone()).await.unwrap();
