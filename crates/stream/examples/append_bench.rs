@@ -1,6 +1,10 @@
 //! The log against its ceiling: a bare loop of write + fdatasync with the same batches into files
 //! preallocated the same way, in alternating rounds of one run.
 //!
+//! The first file of both is made before the clock starts, nothing is deleted before the end, and
+//! who goes first alternates: otherwise one side pays for the other's deleted files. The ratio is
+//! the median over pairs of neighbouring rounds, as other load drifts.
+//!
 //! `cargo run --release -p muster-stream --example append_bench [-- DIR]`
 
 use std::error::Error;
@@ -21,8 +25,8 @@ use tokio::task::JoinSet;
 
 const BATCH_BYTES: usize = 64 << 10;
 const FILE_BYTES: u64 = 64 << 20;
-const BATCHES: u32 = 320;
-const ROUNDS: usize = 3;
+const BATCHES: u32 = 960;
+const ROUNDS: usize = 5;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -38,6 +42,8 @@ struct Case {
 struct Round {
     per_second: f64,
     times: Vec<Duration>,
+    /// Over the bare loop's round beside it.
+    ratio: f64,
 }
 
 #[tokio::main]
@@ -52,23 +58,31 @@ async fn main() -> Result<()> {
         case("log, 8 appenders, 1 record", 8, 1),
         case("log, 8 appenders, 64 records", 8, 64),
     ];
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         for case in &mut cases {
-            let path = dir.path().to_owned();
-            bare.rounds.push(tokio::task::spawn_blocking(move || bare_round(&path)).await??);
-            case.rounds.push(log_round(dir.path(), case.appenders, case.records).await?);
+            let bare_first = round % 2 == 0;
+            if bare_first {
+                bare.rounds.push(bare_in(dir.path()).await?);
+            }
+            let mut measured = log_round(dir.path(), case.appenders, case.records).await?;
+            if !bare_first {
+                bare.rounds.push(bare_in(dir.path()).await?);
+            }
+            let ceiling = bare.rounds.last().map_or(f64::NAN, |round| round.per_second);
+            measured.ratio = measured.per_second / ceiling;
+            case.rounds.push(measured);
         }
     }
-    let ceiling = bare.report(None);
+    bare.report();
     for case in &mut cases {
-        case.report(Some(ceiling));
+        case.report();
     }
     Ok(())
 }
 
 impl Case {
-    /// Prints medians; returns the median rate.
-    fn report(&mut self, ceiling: Option<f64>) -> f64 {
+    /// Prints medians.
+    fn report(&mut self) {
         self.rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
         let rate = |index: usize| self.rounds[index].per_second;
         let (low, median, high) =
@@ -76,8 +90,9 @@ impl Case {
         let mut times: Vec<Duration> = self.rounds.iter().flat_map(|r| r.times.clone()).collect();
         times.sort();
         let at = |part: usize| times[times.len() * part / 1000].as_secs_f64() * 1e3;
-        let ratio =
-            ceiling.map_or(String::new(), |ceiling| format!("  ratio {:.2}", median / ceiling));
+        let mut ratios: Vec<f64> = self.rounds.iter().map(|round| round.ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        let ratio = format!("  ratio {:.2} of {ratios:.2?}", ratios[ratios.len() / 2]);
         println!(
             "{:30} {median:7.0} batches/s ({low:.0}-{high:.0})  {:5.0} MB/s  p50 {:.2} ms  p99 {:.2} ms{ratio}",
             self.name,
@@ -85,40 +100,47 @@ impl Case {
             at(500),
             at(990),
         );
-        median
     }
+}
+
+async fn bare_in(dir: &Path) -> Result<Round> {
+    let dir = tempfile::tempdir_in(dir)?.keep();
+    tokio::task::spawn_blocking(move || bare_round(&dir)).await?
+}
+
+fn bare_file(dir: &Path, n: u32) -> Result<File> {
+    let file = File::create(dir.join(n.to_string()))?;
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
+    file.sync_all()?;
+    File::open(dir)?.sync_all()?;
+    Ok(file)
 }
 
 fn bare_round(dir: &Path) -> Result<Round> {
     let batch = vec![7; BATCH_BYTES];
-    let path = dir.join("bare");
-    let started = Instant::now();
+    let mut file = bare_file(dir, 0)?;
+    let mut offset = 0;
     let mut times = Vec::new();
-    let mut file = None;
-    let mut offset = FILE_BYTES;
-    for _ in 0..BATCHES {
+    let started = Instant::now();
+    for n in 1..=BATCHES {
         let begun = Instant::now();
         if offset + BATCH_BYTES as u64 > FILE_BYTES {
-            let next = File::create(&path)?;
-            rustix::fs::fallocate(&next, FallocateFlags::empty(), 0, FILE_BYTES)?;
-            next.sync_all()?;
-            file = Some(next);
+            file = bare_file(dir, n)?;
             offset = 0;
         }
-        if let Some(file) = &file {
-            file.write_all_at(&batch, offset)?;
-            file.sync_data()?;
-        }
+        file.write_all_at(&batch, offset)?;
+        file.sync_data()?;
         offset += BATCH_BYTES as u64;
         times.push(begun.elapsed());
     }
-    Ok(Round { per_second: f64::from(BATCHES) / started.elapsed().as_secs_f64(), times })
+    let per_second = f64::from(BATCHES) / started.elapsed().as_secs_f64();
+    Ok(Round { per_second, times, ratio: 1.0 })
 }
 
 async fn log_round(dir: &Path, appenders: u32, records: u32) -> Result<Round> {
-    let dir = tempfile::tempdir_in(dir)?;
+    let dir = tempfile::tempdir_in(dir)?.keep();
     let on_fatal = Arc::new(|why: &str| eprintln!("{why}"));
-    let options = LogOptions::new(dir.path(), 4 << 30, on_fatal);
+    let options = LogOptions::new(dir, 4 << 30, on_fatal);
     let log = Log::open(LogOptions { reserve_bytes: 0, ..options })?;
     let started = Instant::now();
     let mut tasks = JoinSet::new();
@@ -144,7 +166,7 @@ async fn log_round(dir: &Path, appenders: u32, records: u32) -> Result<Round> {
     }
     let per_second = times.len() as f64 / started.elapsed().as_secs_f64();
     log.close().await;
-    Ok(Round { per_second, times })
+    Ok(Round { per_second, times, ratio: f64::NAN })
 }
 
 fn shard(appender: u32) -> Shard {

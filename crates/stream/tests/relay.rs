@@ -1,6 +1,6 @@
 //! A stream behind a socket keeps the contract too, and comes back after a restart of its server.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,7 +24,7 @@ impl Relays {
         Self { dir, servers: Mutex::default(), shutdown: CancellationToken::new() }
     }
 
-    fn serve(&self, path: &PathBuf, stream: Arc<dyn Stream>) {
+    fn serve(&self, path: &Path, stream: Arc<dyn Stream>) {
         let server = Server::bind(path, stream).unwrap();
         self.servers.lock().push(tokio::spawn(server.run(self.shutdown.clone())));
     }
