@@ -30,8 +30,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("bare connection, one commit per row: {bare:.0}/s");
 
     let url = format!("sqlite://{}", dir.path().join("catalog.db").display());
+    let started = Instant::now();
     let catalog = Catalog::open(&url, Options::default()).await?;
     catalog.migrate().await?;
+    println!("open and migrate a new store: {:?}", started.elapsed());
     let next = Arc::new(AtomicI64::new(0));
     for callers in [1, 8, 64] {
         for in_transaction in [false, true] {
@@ -40,6 +42,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{callers:3} callers, {how}: {rate:.0}/s, {:.2} of bare", rate / bare);
         }
     }
+    catalog.close().await;
+    let started = Instant::now();
+    let catalog = Catalog::open(&url, Options::default()).await?;
+    catalog.migrate().await?;
+    println!("open it again: {:?}", started.elapsed());
     catalog.close().await;
     Ok(())
 }
