@@ -100,7 +100,8 @@ const SQLITE_IOERR_SHMSIZE: i32 = 10 | (19 << 8);
 fn from_sqlite_code(code: i32, text: String) -> Error {
     match code & 0xff {
         _ if code == SQLITE_IOERR_SHMSIZE => Error::DiskFull,
-        5 | 6 => Error::Unavailable(text),
+        // Busy, locked, and I/O errors: whether a commit that met one is on disk is not known.
+        5 | 6 | 10 => Error::Unavailable(text),
         9 => Error::Unavailable("a statement ran for too long and was cut off".to_owned()),
         13 => Error::DiskFull,
         _ => Error::Other(text),

@@ -22,6 +22,22 @@ use crate::{Error, Options};
 /// How many instructions of SQLite's machine pass between two looks at the deadline.
 const PROGRESS_STEPS: i32 = 10_000;
 
+/// How a unit is kept apart from the others of its group.
+struct Fence {
+    open: Option<&'static str>,
+    keep: Option<&'static str>,
+    undo: &'static str,
+}
+
+const SAVEPOINT: Fence = Fence {
+    open: Some("SAVEPOINT unit"),
+    keep: Some("RELEASE unit"),
+    undo: "ROLLBACK TO unit; RELEASE unit",
+};
+
+/// The first unit to change anything has the transaction to itself so far.
+const WHOLE: Fence = Fence { open: None, keep: None, undo: "ROLLBACK; BEGIN IMMEDIATE" };
+
 struct Writer {
     path: PathBuf,
     options: Options,
@@ -105,16 +121,10 @@ impl Writer {
         group: &mut Vec<Done>,
     ) -> Result<(), Error> {
         let (end, ended) = oneshot::channel();
-        // The first to change anything has the whole transaction to itself so far.
-        let (open, keep, undo) = match group.is_empty() {
-            true => (None, None, "ROLLBACK; BEGIN IMMEDIATE"),
-            false => {
-                (Some("SAVEPOINT unit"), Some("RELEASE unit"), "ROLLBACK TO unit; RELEASE unit")
-            }
-        };
+        let fence = if group.is_empty() { &WHOLE } else { &SAVEPOINT };
         let turn = {
             let mut slot = self.slot.lock().await;
-            if let Some(open) = open {
+            if let Some(open) = fence.open {
                 run(&mut slot.connection, open).await?;
             }
             slot.turn += 1;
@@ -130,7 +140,7 @@ impl Writer {
         self.deadline.clear();
         match result {
             Ok(Ok(Commit(done))) => {
-                if let Some(keep) = keep
+                if let Some(keep) = fence.keep
                     && let Err(error) = run(&mut slot.connection, keep).await
                 {
                     drop(done.send(Err(error.clone())));
@@ -143,7 +153,7 @@ impl Writer {
                 if result.is_err() {
                     tracing::warn!("a transaction held the catalog's writer for too long");
                 }
-                run(&mut slot.connection, undo).await
+                run(&mut slot.connection, fence.undo).await
             }
         }
     }
