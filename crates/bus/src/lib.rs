@@ -1,11 +1,12 @@
 //! The bus plane: hints, at most once. Losing one costs latency, never correctness.
 //!
-//! [`local::LocalBus`] is the embedded bus. [`conformance`] holds every implementation to the
+//! [`local::LocalBus`] is the embedded bus; [`relay`] joins processes of one machine. [`conformance`] holds every implementation to the
 //! contract of [`Bus`].
 
 mod api;
 pub mod conformance;
 pub mod local;
+pub mod relay;
 mod ring;
 
 pub use api::{Bus, Hint, Subscription, Topic};

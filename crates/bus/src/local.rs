@@ -28,6 +28,13 @@ impl LocalBus {
         Arc::new(Self { listeners: Arc::default(), capacity })
     }
 
+    /// Tells every subscriber that hints were lost.
+    pub(crate) fn gap(&self) {
+        for ring in self.listeners.0.read().values().flatten() {
+            ring.gap();
+        }
+    }
+
     /// How many (subscriber, topic) pairs there are; for metrics and tests.
     #[must_use]
     pub fn listener_count(&self) -> usize {
