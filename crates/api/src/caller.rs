@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use muster_catalog::Tx;
-use muster_types::Timestamp;
+use muster_types::{Access, Role, Timestamp};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use crate::audit::{self, Entry};
 use crate::auth::principal::Principal;
-use crate::authorise::{Decision, Operation, Target, authorise};
+use crate::authorise::{Decision, Needs, Operation, Target, authorise};
 use crate::problem::{Code, Problem, Result};
 use crate::state::ApiState;
 
@@ -54,6 +54,24 @@ impl Caller {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.state.clock.now()
+    }
+
+    /// The agents this operation may see or touch for this caller.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        let role = match self.operation.needs {
+            Needs::Some(role) | Needs::Everything(role) => role,
+            Needs::Nobody | Needs::SignIn => Role::Viewer,
+        };
+        self.access_as(role)
+    }
+
+    /// The agents on which the caller holds a role.
+    #[must_use]
+    pub fn access_as(&self, role: Role) -> Access {
+        let scopes = self.principal.scopes(role);
+        let snapshot = self.state.directory.snapshot();
+        snapshot.access(self.principal.org, &scopes, &self.state.presence)
     }
 
     /// The gate's decision about a target.

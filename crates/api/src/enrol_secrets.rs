@@ -1,0 +1,135 @@
+//! `/enrol-secrets`: what a new agent shows to be let in.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use http::StatusCode;
+use muster_endpoints::{self as endpoints, NewSecret};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use crate::caller::Caller;
+use crate::extract::{Json, Path, Query};
+use crate::labels::refused;
+use crate::page::{Page, PageQuery};
+use crate::problem::{Problem, Result};
+use crate::state::ApiState;
+use crate::time::Time;
+
+/// A secret, without its text.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct EnrolSecret {
+    /// Its number, to revoke it by.
+    pub no: i64,
+    /// What it is for.
+    pub name: String,
+    /// Labels that agents get which enrol with it.
+    pub labels: Vec<String>,
+    /// When it was made.
+    pub created_at: Time,
+    /// By whom.
+    pub created_by: String,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// When it was ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Time>,
+    /// How many agents enrolled with it.
+    pub uses: u64,
+}
+
+/// Secrets, by number.
+#[utoipa::path(get, path = "/enrol-secrets", operation_id = "enrol_secrets.list",
+    tag = "enrolment", params(PageQuery), responses((status = OK, body = Page<EnrolSecret>)))]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<axum::Json<Page<EnrolSecret>>> {
+    let limit = query.limit()?;
+    let after = query.after_number(0)?;
+    let secrets = endpoints::list_secrets(&state.catalog, caller.principal.org).await?;
+    let view = |secret: endpoints::EnrolSecret| EnrolSecret {
+        no: secret.no,
+        name: secret.name,
+        labels: secret.labels,
+        created_at: secret.created_at.into(),
+        created_by: secret.created_by,
+        expires_at: secret.expires_at.map(Time::from),
+        revoked_at: secret.revoked_at.map(Time::from),
+        uses: secret.uses,
+    };
+    let found = secrets
+        .into_iter()
+        .filter(|secret| secret.no > after)
+        .take(limit as usize + 1)
+        .map(view)
+        .collect();
+    Ok(axum::Json(Page::cut(found, limit, |secret: &EnrolSecret| secret.no.to_string())))
+}
+
+/// A secret to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewEnrolSecret {
+    /// What it is for.
+    #[schema(example = "laptops of the Berlin office")]
+    name: String,
+    /// Labels that agents get which enrol with it; made when they do not exist.
+    #[serde(default)]
+    labels: Vec<String>,
+    /// Ends by itself after so many seconds.
+    expires_in_seconds: Option<u64>,
+}
+
+/// A secret, with its text.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CreatedEnrolSecret {
+    /// Its number, to revoke it by.
+    pub no: i64,
+    /// Shown this once.
+    pub secret: String,
+}
+
+/// Makes a secret for new agents.
+#[utoipa::path(post, path = "/enrol-secrets", operation_id = "enrol_secrets.create",
+    tag = "enrolment", request_body = NewEnrolSecret,
+    responses((status = CREATED, body = CreatedEnrolSecret)))]
+pub(crate) async fn create(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Json(new): Json<NewEnrolSecret>,
+) -> Result<(StatusCode, axum::Json<CreatedEnrolSecret>)> {
+    let (principal, now) = (&caller.principal, caller.now());
+    let expires_at = new.expires_in_seconds.map(|s| now.plus(Duration::from_secs(s)));
+    let secret = NewSecret { name: new.name, labels: new.labels, expires_at };
+    let mut tx = state.begin().await?;
+    let (no, text) =
+        endpoints::create_secret_in(&mut tx, principal.org, &secret, &principal.name, now)
+            .await
+            .map_err(refused)?;
+    let details = json!({"name": secret.name, "labels": secret.labels});
+    caller.record(&mut tx, format!("enrol_secret/{no}"), details).await?;
+    tx.commit().await?;
+    state.directory.announce().await?;
+    Ok((StatusCode::CREATED, axum::Json(CreatedEnrolSecret { no, secret: text })))
+}
+
+/// Ends a secret: no new agent enrols with it; those that did stay.
+#[utoipa::path(delete, path = "/enrol-secrets/{no}", operation_id = "enrol_secrets.revoke",
+    tag = "enrolment", params(("no" = i64, Path)), responses((status = NO_CONTENT)))]
+pub(crate) async fn revoke(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(no): Path<i64>,
+) -> Result<StatusCode> {
+    let mut tx = state.begin().await?;
+    if !endpoints::revoke_secret_in(&mut tx, caller.principal.org, no, caller.now()).await? {
+        return Err(Problem::not_found(format_args!("enrol secret {no} that is in use")));
+    }
+    caller.record(&mut tx, format!("enrol_secret/{no}"), json!({})).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
