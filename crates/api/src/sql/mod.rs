@@ -1,0 +1,106 @@
+//! SQL over results and the catalog, answered by a child process.
+
+mod child;
+mod encode;
+pub mod resource;
+mod run;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_types::SqlLimits;
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+
+pub(crate) use encode::Format;
+pub(crate) use run::{Question, answer, collect};
+
+use crate::problem::{Code, Problem, Result};
+
+/// The child and its limits.
+#[derive(Clone, Debug)]
+pub struct SqlOptions {
+    /// The program; `None`: this very one.
+    pub program: Option<PathBuf>,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Where the child finds the catalog. Goes to its standard input, never on its command line.
+    pub catalog_url: SecretString,
+    /// Where the child finds the archive.
+    pub archive_url: String,
+    /// Queries at once; more wait.
+    pub concurrent: usize,
+    /// Queries that may wait; more are told to come again.
+    pub waiting: usize,
+    /// Memory of one child.
+    pub memory_bytes: u64,
+    /// Longest life of one query.
+    pub time: Duration,
+    /// Most rows of one answer.
+    pub rows: u64,
+    /// Working threads of one child.
+    pub threads: usize,
+}
+
+impl Default for SqlOptions {
+    fn default() -> Self {
+        Self {
+            program: None,
+            arguments: vec!["sql-worker".into()],
+            catalog_url: String::new().into(),
+            archive_url: String::new(),
+            concurrent: 2,
+            waiting: 16,
+            memory_bytes: 1 << 30,
+            time: Duration::from_secs(600),
+            rows: 10_000_000,
+            threads: 2,
+        }
+    }
+}
+
+impl SqlOptions {
+    /// The limits of one query that may take `time` and answer `rows`, within what is allowed.
+    fn limits(&self, time: Option<Duration>, rows: Option<u64>) -> SqlLimits {
+        let time = time.unwrap_or(self.time).min(self.time);
+        SqlLimits {
+            memory_bytes: self.memory_bytes,
+            time_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            rows: rows.unwrap_or(self.rows).min(self.rows),
+        }
+    }
+}
+
+/// Bounds how many children live at once.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Slots {
+    pub(crate) fn new(options: &SqlOptions) -> Self {
+        let running = options.concurrent.max(1);
+        Self {
+            running: Arc::new(Semaphore::new(running)),
+            waiting: Arc::new(Semaphore::new(running + options.waiting)),
+        }
+    }
+
+    async fn take(&self) -> Result<Slot> {
+        let busy = || {
+            Problem::new(Code::TooMany, "too many queries wait already; try again in a moment")
+                .retry_after(2)
+        };
+        let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy())?;
+        let run = Arc::clone(&self.running).acquire_owned().await.map_err(|_| busy())?;
+        Ok(Slot { _place: place, _run: run })
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    _place: tokio::sync::OwnedSemaphorePermit,
+    _run: tokio::sync::OwnedSemaphorePermit,
+}

@@ -1,0 +1,213 @@
+//! Running one query: from the question to a streamed answer and its line in the audit log.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use muster_types::{Access, SqlRequest};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Slot;
+use super::child::Child;
+use super::encode::{Encoder, Format};
+use crate::audit;
+use crate::caller::Caller;
+use crate::problem::{Code, Problem, Result, chain};
+use crate::state::ApiState;
+
+/// Pieces of an answer that may wait for a slow reader.
+const PIECES: usize = 4;
+
+/// What is asked, by whom, within which limits.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) sql: String,
+    pub(crate) access: Access,
+    pub(crate) format: Format,
+    pub(crate) time: Option<Duration>,
+    pub(crate) rows: Option<u64>,
+    /// What the audit log names it.
+    pub(crate) subject: String,
+}
+
+type Pieces = mpsc::Receiver<Result<Bytes, std::io::Error>>;
+
+/// Answers a question as a stream. Returns when the first piece is there or the query is refused;
+/// dropping the answer ends the child.
+pub(crate) async fn answer(
+    state: &ApiState,
+    caller: &Caller,
+    question: Question,
+) -> Result<Response> {
+    let format = question.format;
+    let pieces = start(state, Some(caller.clone()), question).await?;
+    let mut response = Response::new(Body::from_stream(ReceiverStream::new(pieces)));
+    let kind = HeaderValue::from_static(format.content_type());
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// The whole answer in memory, for small ones that this server asks itself.
+pub(crate) async fn collect(
+    state: &ApiState,
+    question: Question,
+    bytes_max: usize,
+) -> Result<Bytes> {
+    let mut pieces = ReceiverStream::new(start(state, None, question).await?);
+    let mut all = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        all.extend_from_slice(&piece.map_err(Problem::internal)?);
+        if all.len() > bytes_max {
+            return Err(Problem::internal("an answer is larger than foreseen"));
+        }
+    }
+    Ok(all.into())
+}
+
+async fn start(state: &ApiState, caller: Option<Caller>, question: Question) -> Result<Pieces> {
+    let (begun, first) = oneshot::channel();
+    let (send, pieces) = mpsc::channel(PIECES);
+    let job = Job { state: state.clone(), caller, question, send };
+    state.tasks.spawn(job.run(begun));
+    // A task that is gone without a word was dropped by the runtime, at shutdown.
+    let gone = |_| Problem::unavailable("the server is shutting down", "");
+    first.await.map_err(gone)??;
+    Ok(pieces)
+}
+
+struct Job {
+    state: ApiState,
+    caller: Option<Caller>,
+    question: Question,
+    send: mpsc::Sender<Result<Bytes, std::io::Error>>,
+}
+
+#[derive(Default)]
+struct Told {
+    rows: u64,
+    bytes: u64,
+    truncated: bool,
+}
+
+impl Job {
+    async fn run(self, begun: oneshot::Sender<Result<()>>) {
+        let mut told = Told::default();
+        let mut begun = Some(begun);
+        let shutdown = self.state.shutdown.clone();
+        let done = tokio::select! {
+            () = shutdown.cancelled() => {
+                Err(Problem::unavailable("the server is shutting down", ""))
+            }
+            done = self.work(&mut begun, &mut told) => done,
+        };
+        let recorded = self.record(&done, &told).await;
+        match (begun, done.and(recorded)) {
+            (Some(begun), Err(problem)) => drop(begun.send(Err(problem))),
+            (None, Err(problem)) => {
+                // The status is out: breaking the transfer is the one way left to say so.
+                tracing::debug!(code = problem.code().as_str(), "query ended after its first rows");
+                let error = std::io::Error::other(problem.detail().to_owned());
+                drop(self.send.send(Err(error)).await);
+            }
+            (_, Ok(())) => {}
+        }
+    }
+
+    async fn work(
+        &self,
+        begun: &mut Option<oneshot::Sender<Result<()>>>,
+        told: &mut Told,
+    ) -> Result<()> {
+        let _slot: Slot = tokio::select! {
+            slot = self.state.sql_slots.take() => slot?,
+            () = self.left(begun) => return Err(left()),
+        };
+        let (options, question) = (&self.state.sql, &self.question);
+        let mut limits = options.limits(question.time, question.rows);
+        let mut encoder = Encoder::new(question.format, limits.rows);
+        if question.format != Format::Arrow {
+            limits.rows = limits.rows.saturating_add(1);
+        }
+        let request = SqlRequest {
+            sql: question.sql.clone(),
+            access: question.access.clone(),
+            limits,
+            catalog_url: options.catalog_url.expose_secret().to_owned(),
+            archive_url: options.archive_url.clone(),
+            now: self.state.clock.now(),
+            threads: options.threads,
+        };
+        let mut child = tokio::select! {
+            child = Child::ask(options, &request) => child?,
+            () = self.left(begun) => return Err(left()),
+        };
+        if let Some(begun) = begun.take() {
+            drop(begun.send(Ok(())));
+        }
+        let done = self.pump(&mut child, &mut encoder, told).await;
+        (told.rows, told.truncated) = (encoder.row_count, encoder.truncated);
+        if done.is_err() {
+            child.kill().await;
+            return done;
+        }
+        child.finish().await?;
+        let tail = encoder.finish().map_err(|error| Problem::internal(chain(&error)))?;
+        self.tell(tail.into(), told).await
+    }
+
+    async fn pump(&self, child: &mut Child, encoder: &mut Encoder, told: &mut Told) -> Result<()> {
+        loop {
+            let piece = tokio::select! {
+                piece = child.next() => piece?,
+                () = self.send.closed() => return Err(left()),
+            };
+            let Some(piece) = piece else { return Ok(()) };
+            let out = encoder.push(&piece).map_err(|error| Problem::internal(chain(&error)))?;
+            self.tell(out.into(), told).await?;
+        }
+    }
+
+    async fn tell(&self, out: Bytes, told: &mut Told) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        told.bytes += out.len() as u64;
+        self.send.send(Ok(out)).await.map_err(|_| left())
+    }
+
+    /// Waits until the asker has gone away before the answer began.
+    async fn left(&self, begun: &mut Option<oneshot::Sender<Result<()>>>) {
+        match begun {
+            Some(begun) => begun.closed().await,
+            None => self.send.closed().await,
+        }
+    }
+
+    async fn record(&self, done: &Result<()>, told: &Told) -> Result<()> {
+        let Some(caller) = &self.caller else { return Ok(()) };
+        let outcome = if done.is_ok() { "ok" } else { "failed" };
+        let details = json!({
+            "query": self.question.sql,
+            "scoped": self.question.access.agents.is_some(),
+            "rows": told.rows,
+            "bytes": told.bytes,
+            "truncated": told.truncated,
+            "code": done.as_ref().err().map(|problem| problem.code().as_str()),
+        });
+        let mut tx = self.state.begin().await?;
+        let entry = caller.entry(self.question.subject.clone(), outcome, details);
+        audit::append(&mut tx, self.state.instance, entry).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+fn left() -> Problem {
+    Problem::new(Code::Unavailable, "the asker went away")
+}
