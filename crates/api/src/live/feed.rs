@@ -1,0 +1,276 @@
+//! One reader of one hunt: hints become events, gaps are filled, and it knows when it is over.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::response::sse::Event;
+use muster_bus::{Hint, Topic};
+use muster_hunts::{Coverage as Counts, HuntDef, HuntKind};
+use muster_types::{Access, AgentNo, HuntNo};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::watch::announce;
+use super::{LiveEnd, LiveOutcome, LiveRows, fill};
+use crate::audit;
+use crate::auth::store;
+use crate::caller::Caller;
+use crate::hunts::view::Coverage;
+use crate::problem::Result;
+use crate::state::ApiState;
+
+/// Progress is looked at this often at most.
+const PROGRESS: Duration = Duration::from_millis(50);
+/// How often the watch is renewed and the caller's token looked at.
+const RENEW: Duration = Duration::from_secs(4);
+/// A hunt whose time is up is given this long to say so itself.
+const GRACE: Duration = Duration::from_secs(5);
+/// Records remembered as sent. Beyond it rows still come, but gaps stay to the results.
+const SEEN_MAX: usize = 1_000_000;
+
+/// What a worker publishes of one record.
+#[derive(Deserialize)]
+struct Record {
+    shard: u8,
+    pos: u64,
+    agent: u32,
+    #[serde(default)]
+    rows: Vec<Box<RawValue>>,
+    #[serde(default)]
+    truncated: bool,
+    end: Option<Ended>,
+}
+
+#[derive(Deserialize)]
+struct Ended {
+    outcome: String,
+    #[serde(default)]
+    message: String,
+}
+
+pub(super) type Events = mpsc::Sender<std::result::Result<Event, Infallible>>;
+
+/// Why the stream is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Ended,
+    Left,
+    SignedOut,
+    Shutdown,
+}
+
+pub(super) struct Feed {
+    state: ApiState,
+    caller: Caller,
+    access: Access,
+    hunt: HuntNo,
+    send: Events,
+    seen: HashSet<(u8, u64)>,
+    /// Hints were missed: what is committed has to be looked through before the end.
+    behind: bool,
+    told: Option<Counts>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Feed {
+    pub(super) fn new(state: ApiState, caller: Caller, hunt: HuntNo, send: Events) -> Self {
+        let access = caller.access();
+        Self {
+            state,
+            caller,
+            access,
+            hunt,
+            send,
+            seen: HashSet::new(),
+            behind: false,
+            told: None,
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let over = match self.follow().await {
+            Ok(over) => over,
+            Err(problem) => {
+                tracing::warn!(hunt = %self.hunt, cause = problem.cause(), "live rows failed");
+                self.event("error", &problem.body(&self.caller.request_id)).await.ok();
+                Over::Left
+            }
+        };
+        if let Err(problem) = self.record(over).await {
+            tracing::warn!(
+                cause = problem.cause(),
+                "the audit log did not take the end of a stream"
+            );
+        }
+    }
+
+    async fn follow(&mut self) -> Result<Over> {
+        let opened = self.state.watches.take(self.hunt);
+        self.behind = opened.is_none();
+        let mut hints = opened.unwrap_or_else(|| {
+            let hints = self.state.bus.subscribe(&[Topic::Live(self.hunt)]);
+            announce(&*self.state.bus, self.hunt);
+            hints
+        });
+        let shutdown = self.state.shutdown.clone();
+        let mut changes = self.state.hunts.changes();
+        let mut renew = ticks(RENEW);
+        let mut progress = ticks(PROGRESS);
+        let mut dirty = true;
+        if self.behind {
+            self.fill().await?;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                () = self.send.closed() => return Ok(Over::Left),
+                () = shutdown.cancelled() => return Ok(Over::Shutdown),
+                hint = hints.next() => match hint {
+                    Some(Hint::Message(_, content)) => self.take(&content).await?,
+                    Some(Hint::Gap) => self.behind = true,
+                    None => return Ok(Over::Shutdown),
+                },
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return Ok(Over::Shutdown);
+                    }
+                    dirty = true;
+                }
+                _ = progress.tick(), if dirty => {
+                    dirty = false;
+                    if self.progress().await? {
+                        return Ok(Over::Ended);
+                    }
+                }
+                _ = renew.tick() => {
+                    dirty = true;
+                    announce(&*self.state.bus, self.hunt);
+                    let (token, now) = (self.caller.principal.token_no, self.caller.now());
+                    if !store::is_live(&self.state.catalog, token, now).await? {
+                        return Ok(Over::SignedOut);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what one record brought, if the caller may see its agent and has not had it.
+    async fn take(&mut self, content: &[u8]) -> Result<()> {
+        let Ok(record) = serde_json::from_slice::<Record>(content) else {
+            self.behind = true;
+            return Ok(());
+        };
+        if !self.access.allows(self.access.org, AgentNo(record.agent)) {
+            return Ok(());
+        }
+        if record.truncated {
+            // Too large for a hint; the segment has all of it.
+            self.behind = true;
+        } else if !record.rows.is_empty() && self.remember(record.shard, record.pos) {
+            self.rows(record.agent, record.rows).await?;
+        }
+        if let Some(end) = record.end {
+            let (endpoint, name) = self.endpoint(record.agent);
+            let Ended { outcome, message } = end;
+            self.event("outcome", &LiveOutcome { endpoint, name, outcome, message }).await?;
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, shard: u8, pos: u64) -> bool {
+        if self.seen.len() >= SEEN_MAX {
+            return !self.seen.contains(&(shard, pos));
+        }
+        self.seen.insert((shard, pos))
+    }
+
+    /// Tells the coverage if it changed; whether it is over.
+    async fn progress(&mut self) -> Result<bool> {
+        let Some(hunt) = self.state.hunts.get(self.hunt).await? else { return Ok(true) };
+        let counts = self.state.hunts.coverage(self.hunt, &self.access).await?;
+        let Some(counts) = counts else { return Ok(true) };
+        let over = self.is_over(&hunt, &counts);
+        if over {
+            let stored = counts.row_count;
+            if self.behind || stored.is_some_and(|stored| stored != self.rows) {
+                self.fill().await?;
+            }
+        }
+        if self.told.as_ref() != Some(&counts) {
+            self.event("progress", &Coverage::from(&counts)).await?;
+            self.told = Some(counts.clone());
+        }
+        if over {
+            let state = hunt.state.to_string();
+            let coverage = Coverage::from(&counts);
+            let end = LiveEnd { state, coverage, row_count: self.rows };
+            self.event("end", &end).await?;
+        }
+        Ok(over)
+    }
+
+    fn is_over(&self, hunt: &HuntDef, counts: &Counts) -> bool {
+        let all = counts.total > 0 && counts.recruited > 0 && counts.ended() == counts.total;
+        let late = self.caller.now() > hunt.expires_at.plus(GRACE);
+        hunt.state.is_ended() || late || (all && hunt.kind != HuntKind::Hunt)
+    }
+
+    async fn fill(&mut self) -> Result<()> {
+        if self.seen.len() >= SEEN_MAX {
+            return Ok(());
+        }
+        let found = fill::missing(&self.state, &self.access, self.hunt, &mut self.seen).await?;
+        for found in found {
+            self.rows(found.agent, found.rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn rows(&mut self, agent: u32, rows: Vec<Box<RawValue>>) -> Result<()> {
+        self.rows += rows.len() as u64;
+        let (endpoint, name) = self.endpoint(agent);
+        self.event("rows", &LiveRows { endpoint, name, agent, rows }).await
+    }
+
+    fn endpoint(&self, agent: u32) -> (u32, String) {
+        let snapshot = self.state.directory.snapshot();
+        let Some(agent) = snapshot.agent(AgentNo(agent)) else { return (0, String::new()) };
+        let endpoint = snapshot.endpoint_or_tombstone(agent.endpoint);
+        (agent.endpoint.0, endpoint.map(|endpoint| endpoint.name.to_string()).unwrap_or_default())
+    }
+
+    /// Sends an event. A reader that went away is noticed by the loop.
+    async fn event(&mut self, name: &str, content: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(content).map_err(crate::problem::Problem::internal)?;
+        self.bytes += text.len() as u64;
+        drop(self.send.send(Ok(Event::default().event(name).data(text))).await);
+        Ok(())
+    }
+
+    async fn record(&self, over: Over) -> Result<()> {
+        let details = json!({
+            "scoped": self.access.agents.is_some(),
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "ended_by": format!("{over:?}").to_lowercase(),
+        });
+        let mut tx = self.state.begin().await?;
+        let entry = self.caller.entry(format!("hunt/{}", self.hunt), "ok", details);
+        audit::append(&mut tx, self.state.instance, entry).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}

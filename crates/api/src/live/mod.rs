@@ -1,0 +1,92 @@
+//! Rows and progress of a hunt while it runs, as server-sent events.
+
+mod feed;
+mod fill;
+mod watch;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::Stream;
+use muster_types::HuntNo;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use utoipa::ToSchema;
+
+pub(crate) use watch::Watches;
+
+use crate::caller::Caller;
+use crate::extract::Path;
+use crate::hunts::find;
+use crate::hunts::view::Coverage;
+use crate::problem::Result;
+use crate::state::ApiState;
+
+/// Events that may wait for a slow reader; then the stream waits, and hints are lost to a gap that
+/// is filled from the segments.
+const EVENTS: usize = 64;
+
+/// Rows of one endpoint, in the order they came.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LiveRows {
+    /// The endpoint.
+    pub endpoint: u32,
+    /// Its name.
+    pub name: String,
+    /// The agent that answered.
+    pub agent: u32,
+    /// The rows as the agent sent them.
+    #[schema(value_type = Vec<Object>)]
+    pub rows: Vec<Box<RawValue>>,
+}
+
+/// The end of one endpoint's task.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LiveOutcome {
+    /// The endpoint.
+    pub endpoint: u32,
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub outcome: String,
+    /// The agent's own message.
+    pub message: String,
+}
+
+/// The end of the stream.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LiveEnd {
+    /// State of the hunt.
+    pub state: String,
+    /// What became of the endpoints.
+    pub coverage: Coverage,
+    /// Rows that were sent in this stream.
+    pub row_count: u64,
+}
+
+/// Follows a hunt: events `rows` ([`LiveRows`]), `outcome` ([`LiveOutcome`]), `progress`
+/// ([`Coverage`]) and, when it is over, `end` ([`LiveEnd`]). Nothing is lost by joining late. Closing
+/// the connection does not stop the hunt: `POST /v1/hunts/{no}/stop` does.
+#[utoipa::path(get, path = "/hunts/{no}/live", operation_id = "hunts.live", tag = "hunts",
+    params(("no" = u64, Path)),
+    responses((status = OK, description = "Events.", content_type = "text/event-stream",
+        body = LiveEnd)))]
+pub(crate) async fn live(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(no): Path<u64>,
+) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>> + use<>>> {
+    find(&state, &caller, no).await?;
+    let (send, events) = mpsc::channel(EVENTS);
+    let feed = feed::Feed::new(state.clone(), caller, HuntNo(no), send);
+    state.tasks.spawn(feed.run());
+    Ok(Sse::new(ReceiverStream::new(events)).keep_alive(keep_alive()))
+}
+
+pub(crate) fn keep_alive() -> KeepAlive {
+    KeepAlive::new().interval(Duration::from_secs(15))
+}
