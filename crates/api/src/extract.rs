@@ -119,7 +119,6 @@ mod tests {
     struct Body {
         #[expect(dead_code, reason = "only its name matters")]
         title: Option<String>,
-        #[expect(dead_code, reason = "only its name matters")]
         reason: Option<String>,
     }
 

@@ -4,37 +4,57 @@
 //! - [`authorise`] is the one table of who may do what; [`audit`] the log of what was done.
 //! - [`auth::bootstrap`] makes the first accounts, from beside the store.
 
+pub mod approvals;
+pub mod artifacts;
 pub mod audit;
 pub mod auth;
 pub mod authorise;
 mod caller;
 mod document;
+pub mod endpoints;
+pub mod enrol_secrets;
 mod extract;
 mod gate;
 pub mod grant;
+pub mod hunts;
 mod idempotency;
+pub mod instances;
+pub mod labels;
+pub mod live;
 mod page;
 pub mod problem;
 mod router;
+mod scope;
+pub mod sql;
 mod state;
+pub mod storage;
 mod time;
 pub mod tokens;
+mod updates;
 pub mod users;
 pub mod version;
 
 pub use gate::ClientAddress;
 pub use page::Page;
 pub use router::{openapi, router};
+pub use scope::Scope;
+pub use sql::SqlOptions;
 pub use state::{ApiState, Deps, Options};
 pub use time::Time;
 
 /// The statements of this crate, for the tests that prepare all of them on both databases.
 #[must_use]
 pub fn statements() -> Vec<&'static muster_catalog::Statement> {
-    let mut all = audit::statements();
-    for some in [auth::store::STATEMENTS, idempotency::STATEMENTS, users::STATEMENTS] {
-        all.extend(some);
-    }
-    all.extend(tokens::STATEMENTS);
-    all
+    let own = [
+        approvals::STATEMENTS,
+        artifacts::STATEMENTS,
+        auth::store::STATEMENTS,
+        idempotency::STATEMENTS,
+        instances::STATEMENTS,
+        labels::STATEMENTS,
+        storage::STATEMENTS,
+        tokens::STATEMENTS,
+        users::STATEMENTS,
+    ];
+    [own.concat(), audit::statements(), hunts::statements()].concat()
 }

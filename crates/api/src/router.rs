@@ -13,9 +13,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::authorise::{Operation, operation};
+use crate::hunts::{act, ask, coverage, list, results};
 use crate::problem::{Code, Problem};
 use crate::state::ApiState;
-use crate::{audit, auth, document, gate, idempotency, tokens, users, version};
+use crate::{
+    approvals, artifacts, audit, auth, document, endpoints, enrol_secrets, gate, idempotency,
+    instances, labels, live, sql, storage, tokens, updates, users, version,
+};
 
 /// The operation behind each method and path.
 #[derive(Clone, Debug)]
@@ -73,12 +77,16 @@ pub fn openapi() -> OpenApi {
 }
 
 fn parts() -> OpenApiRouter<ApiState> {
-    let v1 = OpenApiRouter::new()
+    let v1 = accounts().merge(fleet()).merge(questions()).merge(system());
+    OpenApiRouter::with_openapi(document::Document::openapi()).nest("/v1", v1)
+}
+
+fn accounts() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
         .routes(routes!(auth::login::login))
         .routes(routes!(auth::login::logout))
         .routes(routes!(auth::login::whoami))
         .routes(routes!(auth::login::change_password))
-        .routes(routes!(version::get))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::get))
         .routes(routes!(users::set_roles))
@@ -88,6 +96,50 @@ fn parts() -> OpenApiRouter<ApiState> {
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(audit::resource::list))
-        .routes(routes!(audit::resource::check));
-    OpenApiRouter::with_openapi(document::Document::openapi()).nest("/v1", v1)
+        .routes(routes!(audit::resource::check))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::approve))
+        .routes(routes!(approvals::deny))
+}
+
+fn fleet() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(endpoints::list))
+        .routes(routes!(endpoints::get, endpoints::delete))
+        .routes(routes!(endpoints::agents))
+        .routes(routes!(labels::list, labels::create))
+        .routes(routes!(labels::delete))
+        .routes(routes!(labels::members, labels::change))
+        .routes(routes!(enrol_secrets::list, enrol_secrets::create))
+        .routes(routes!(enrol_secrets::revoke))
+        .routes(routes!(artifacts::list, artifacts::create))
+        .routes(routes!(artifacts::get, artifacts::delete))
+}
+
+fn questions() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(list::list, ask::hunt))
+        .routes(routes!(coverage::get, act::delete))
+        .routes(routes!(act::pause))
+        .routes(routes!(act::resume))
+        .routes(routes!(act::stop))
+        .routes(routes!(act::extend))
+        .routes(routes!(act::hold))
+        .routes(routes!(act::approve))
+        .routes(routes!(coverage::coverage))
+        .routes(routes!(coverage::outcomes))
+        .routes(routes!(results::results))
+        .routes(routes!(live::live))
+        .routes(routes!(ask::query))
+        .routes(routes!(ask::collection))
+        .routes(routes!(list::history))
+        .routes(routes!(sql::resource::run))
+}
+
+fn system() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(version::get))
+        .routes(routes!(storage::get))
+        .routes(routes!(instances::list))
+        .routes(routes!(updates::watch))
 }

@@ -7,14 +7,20 @@ use std::time::Duration;
 
 use muster_bus::Bus;
 use muster_catalog::{Catalog, Priority, Tx};
+use muster_endpoints::{Directory, Presence};
+use muster_hunts::Hunts;
+use muster_stream::Pressure;
 use muster_types::{Clock, InstanceId};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::password::{Cost, Passwords};
 use crate::auth::throttle::{Allowance, Throttle};
 use crate::authorise::Approvals;
+use crate::live::Watches;
 use crate::problem::Result;
+use crate::sql::{Slots, SqlOptions};
 
 /// Settings of the API.
 #[derive(Clone, Debug)]
@@ -58,6 +64,16 @@ pub struct Deps {
     pub instance: InstanceId,
     /// The program's version.
     pub version: String,
+    /// Who there is.
+    pub directory: Directory,
+    /// Who is online.
+    pub presence: Presence,
+    /// What was asked.
+    pub hunts: Hunts,
+    /// How full the stream is; `None` where this process has no stream.
+    pub pressure: Option<watch::Receiver<Pressure>>,
+    /// The child process that answers SQL.
+    pub sql: SqlOptions,
     /// Settings.
     pub options: Options,
     /// Ends streams of updates and of rows when the server drains.
@@ -71,6 +87,8 @@ pub struct Inner {
     deps: Deps,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: Throttle,
+    pub(crate) watches: Watches,
+    pub(crate) sql_slots: Slots,
 }
 
 impl Deref for Inner {
@@ -91,7 +109,9 @@ impl ApiState {
     pub fn new(deps: Deps) -> Self {
         let passwords = Passwords::new(deps.options.password_slots, deps.options.password_cost);
         let throttle = Throttle::new(deps.options.login);
-        Self(Arc::new(Inner { deps, passwords, throttle }))
+        let sql_slots = Slots::new(&deps.sql);
+        let watches = Watches::default();
+        Self(Arc::new(Inner { deps, passwords, throttle, watches, sql_slots }))
     }
 
     /// A transaction of a person's request.

@@ -160,8 +160,9 @@ pub(crate) async fn set_roles(
     let mut tx = state.begin().await?;
     tx.bump(FEED).await?;
     let account = existing(&mut tx, &caller, &name).await?;
+    let before = store::administrators(&mut tx, account.org).await?;
     store::set_grants(&mut tx, account.no, &grants, &caller.principal.name, caller.now()).await?;
-    keep_an_administrator(&mut tx, &caller).await?;
+    keep_an_administrator(&mut tx, &account, before).await?;
     caller.record(&mut tx, subject(&name), json!({"roles": new.roles})).await?;
     tx.commit().await?;
     Ok(axum::Json(view(&state, account).await?))
@@ -179,11 +180,10 @@ pub(crate) async fn disable(
     let mut tx = state.begin().await?;
     let change = tx.bump(FEED).await?;
     let account = existing(&mut tx, &caller, &name).await?;
+    let before = store::administrators(&mut tx, account.org).await?;
     store::set_disabled(&mut tx, account.no, Some(now), change).await?;
     let ended = store::revoke_all(&mut tx, account.no, now).await?;
-    if name != LOCAL {
-        keep_an_administrator(&mut tx, &caller).await?;
-    }
+    keep_an_administrator(&mut tx, &account, before).await?;
     caller.record(&mut tx, subject(&name), json!({"ended_tokens": ended})).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
@@ -236,9 +236,9 @@ async fn existing(tx: &mut Tx, caller: &Caller, name: &str) -> Result<Account> {
     account.ok_or_else(|| missing(name))
 }
 
-/// Changes to accounts stand one after another on the feed's row, so this count holds.
-async fn keep_an_administrator(tx: &mut Tx, caller: &Caller) -> Result<()> {
-    if store::administrators(tx, caller.principal.org).await? > 0 {
+/// Changes to accounts stand one after another on the feed's row, so these counts hold.
+async fn keep_an_administrator(tx: &mut Tx, account: &Account, before: i64) -> Result<()> {
+    if before == 0 || store::administrators(tx, account.org).await? > 0 {
         return Ok(());
     }
     let detail = "nobody would be left who administers everything; appoint somebody else first";

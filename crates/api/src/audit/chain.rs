@@ -42,9 +42,25 @@ pub struct Entry {
     pub details: String,
 }
 
+const TOPIC_PREFIX: &str = "audit/";
+
 /// The topic that numbers an instance's records.
-pub(crate) fn topic(instance: InstanceId) -> String {
-    format!("audit/{instance}")
+fn topic(instance: InstanceId) -> String {
+    format!("{TOPIC_PREFIX}{instance}")
+}
+
+/// How the topics of all chains begin.
+pub(super) fn topic_prefix() -> &'static str {
+    TOPIC_PREFIX
+}
+
+/// Whose chain a topic numbers.
+pub(super) fn instance_of(topic: &str) -> Result<InstanceId, Error> {
+    topic
+        .strip_prefix(TOPIC_PREFIX)
+        .and_then(|text| Uuid::parse_str(text).ok())
+        .map(InstanceId)
+        .ok_or_else(|| Error::Other(format!("the feed {topic:?} numbers no audit chain")))
 }
 
 /// Appends a record in the transaction of the change, as its last step: raising the number locks

@@ -10,9 +10,12 @@ use super::chain::{self, Entry};
 const PAGE: i64 = 1_000;
 
 statements! {
+    /// '0' follows '/': these are the topics that begin with `audit/`.
     NEXT_CHAIN = "
-        SELECT instance FROM audit WHERE instance > $1 ORDER BY instance LIMIT 1";
-    FIRST_CHAIN = "SELECT instance FROM audit ORDER BY instance LIMIT 1";
+        SELECT topic, seq FROM feed
+        WHERE topic > $1 AND topic < 'audit0'
+        ORDER BY topic
+        LIMIT 1";
     READ_CHAIN = "
         SELECT seq, at, org, principal, address, operation, subject, outcome, details, previous,
                hash
@@ -20,7 +23,6 @@ statements! {
         WHERE instance = $1 AND seq > $2
         ORDER BY seq
         LIMIT $3";
-    LAST_NUMBER = "SELECT seq FROM feed WHERE topic = $1";
 }
 
 /// What was checked.
@@ -54,27 +56,27 @@ impl fmt::Display for Broken {
 /// [`Error`] when the catalog cannot be read.
 pub async fn verify(catalog: &Catalog) -> Result<Result<Verified, Broken>, Error> {
     let mut done = Verified::default();
-    let mut chain = catalog.fetch_optional(&FIRST_CHAIN, args![]).await?;
-    while let Some(row) = chain {
-        let instance: InstanceId = row.get("instance")?;
-        match verify_chain(catalog, instance).await? {
+    let mut topic = chain::topic_prefix().to_owned();
+    while let Some(row) = catalog.fetch_optional(&NEXT_CHAIN, args![&topic]).await? {
+        topic = row.get("topic")?;
+        let instance = chain::instance_of(&topic)?;
+        match verify_chain(catalog, instance, row.get("seq")?).await? {
             Ok(records) => done.records += records,
             Err(seq) => return Ok(Err(Broken { instance, seq })),
         }
         done.chains += 1;
-        chain = catalog.fetch_optional(&NEXT_CHAIN, args![instance]).await?;
     }
     Ok(Ok(done))
 }
 
 /// How many records a chain has, or the number of the first broken one.
-async fn verify_chain(catalog: &Catalog, instance: InstanceId) -> Result<Result<u64, i64>, Error> {
-    // The end is read first: what is appended meanwhile is only checked in part, never missed.
-    let topic = chain::topic(instance);
-    let end: i64 = match catalog.fetch_optional(&LAST_NUMBER, args![topic]).await? {
-        Some(row) => row.get("seq")?,
-        None => return Ok(Err(1)),
-    };
+///
+/// `end` was read first: what is appended meanwhile is checked in part, never taken for missing.
+async fn verify_chain(
+    catalog: &Catalog,
+    instance: InstanceId,
+    end: i64,
+) -> Result<Result<u64, i64>, Error> {
     let (mut last, mut previous) = (0, [0u8; 32]);
     loop {
         let rows = catalog.fetch_all(&READ_CHAIN, args![instance, last, PAGE]).await?;

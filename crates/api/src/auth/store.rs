@@ -22,6 +22,14 @@ statements! {
           AND t.revoked_at IS NULL
           AND (t.expires_at IS NULL OR t.expires_at > $2)
           AND u.disabled_at IS NULL";
+    TOKEN_IS_LIVE = "
+        SELECT t.no
+        FROM api_token t
+        JOIN user_account u ON u.no = t.user_no
+        WHERE t.no = $1
+          AND t.revoked_at IS NULL
+          AND (t.expires_at IS NULL OR t.expires_at > $2)
+          AND u.disabled_at IS NULL";
     GRANTS_OF = "SELECT role, scope FROM role_binding WHERE user_no = $1 ORDER BY role, scope";
     FIND_USER = "
         SELECT no, org, name, password_hash, must_change, created_at, disabled_at
@@ -130,6 +138,11 @@ pub async fn authenticate(
         must_change: row.get("must_change")?,
         grants,
     }))
+}
+
+/// Whether a credential still holds, for streams that outlive the check at their start.
+pub async fn is_live(catalog: &Catalog, token_no: i64, now: Timestamp) -> Result<bool, Error> {
+    Ok(catalog.fetch_optional(&TOKEN_IS_LIVE, args![token_no, now]).await?.is_some())
 }
 
 /// What was granted to a user.

@@ -1,0 +1,12 @@
+//! The API through its own door: HTTP requests against a router over a real SQLite catalog.
+
+mod account;
+mod audit;
+mod coverage;
+mod hunts;
+mod idempotency;
+mod kit;
+mod scoped;
+mod sql;
+mod statements;
+mod users;

@@ -1,0 +1,168 @@
+//! `POST /sql` and live rows, with a small stand-in for the child process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::writer::StreamWriter;
+use arrow::record_batch::RecordBatch;
+use http_body_util::BodyExt as _;
+use muster_bus::Topic;
+use muster_types::HuntNo;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::kit::{Adjust, Api, request};
+
+/// A child that runs this script with the answer's file as `$0`.
+fn child(script: &str, dir: &std::path::Path) -> impl FnOnce(&mut Adjust) {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("pid", DataType::Int64, true),
+        Field::new("name", DataType::Utf8, true),
+    ]));
+    let columns: Vec<arrow::array::ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![Some(1), Some(2), None])),
+        Arc::new(StringArray::from(vec!["init", "two\nlines, \"quoted\"", "x"])),
+    ];
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+    let mut bytes = b"{\"answer\":\"ok\"}\n".to_vec();
+    let mut writer = StreamWriter::try_new(&mut bytes, &schema).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    drop(writer);
+    let file = dir.join("answer");
+    std::fs::write(&file, bytes).unwrap();
+    let arguments = vec!["-c".to_owned(), script.to_owned(), file.display().to_string()];
+    move |with| {
+        with.sql.program = Some("/bin/sh".into());
+        with.sql.arguments = arguments;
+    }
+}
+
+const ANSWERS: &str = "read line; cat \"$0\"";
+
+async fn ask(api: &Api, format: &str, body: Value) -> crate::kit::Answer {
+    api.post(&api.root, &format!("/v1/sql?format={format}"), body).await
+}
+
+#[tokio::test]
+async fn rows_come_in_the_asked_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::with(child(ANSWERS, dir.path())).await;
+    let question = json!({"sql": "SELECT 1"});
+    let document = ask(&api, "json", question.clone()).await.expect(200);
+    assert_eq!(
+        document,
+        json!({
+            "columns": [{"name": "pid", "type": "int"}, {"name": "name", "type": "text"}],
+            "rows": [
+                {"pid": 1, "name": "init"},
+                {"pid": 2, "name": "two\nlines, \"quoted\""},
+                {"pid": null, "name": "x"},
+            ],
+            "row_count": 3,
+            "truncated": false,
+        })
+    );
+    let cut = ask(&api, "json", json!({"sql": "SELECT 1", "rows": 2})).await.expect(200);
+    assert_eq!((&cut["row_count"], &cut["truncated"]), (&json!(2), &json!(true)));
+    let lines = ask(&api, "ndjson", question.clone()).await;
+    assert_eq!(lines.bytes.iter().filter(|byte| **byte == b'\n').count(), 3);
+    let csv = ask(&api, "csv", question.clone()).await;
+    assert!(csv.bytes.starts_with(b"pid,name\n1,init\n"));
+    let arrow = ask(&api, "arrow", question).await;
+    let reader = arrow::ipc::reader::StreamReader::try_new(&arrow.bytes[..], None).unwrap();
+    assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 3);
+    let records = api.audited("operation=sql").await;
+    assert_eq!(records.len(), 5);
+    assert_eq!(records[0]["details"]["query"], "SELECT 1");
+    assert_eq!(records[0]["details"]["rows"], 3);
+}
+
+#[tokio::test]
+async fn a_refusal_and_a_death_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusal =
+        r#"read line; echo '{"answer":"error","message":"no table x","user_error":true}'"#;
+    let api = Api::with(child(refusal, dir.path())).await;
+    let detail = ask(&api, "json", json!({"sql": "SELECT"})).await.refused(422, "invalid_query");
+    assert_eq!(detail, "no table x");
+    let api = Api::with(child("exit 3", dir.path())).await;
+    ask(&api, "json", json!({"sql": "SELECT"})).await.refused(500, "internal");
+    let api =
+        Api::with(child("echo memory allocation of 9 bytes failed >&2; kill -9 $$", dir.path()))
+            .await;
+    ask(&api, "json", json!({"sql": "SELECT"})).await.refused(507, "query_memory");
+    let failed = api.audited("operation=sql").await;
+    assert_eq!(failed[0]["outcome"], "failed");
+}
+
+#[tokio::test]
+async fn a_child_is_killed_at_its_deadline_and_when_the_asker_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid_file = dir.path().join("pid");
+    let script = format!("echo $$ > {}; exec sleep 1000", pid_file.display());
+    let api = Api::with(child(&script, dir.path())).await;
+    let body = json!({"sql": "SELECT 1", "timeout_seconds": 1});
+    ask(&api, "json", body).await.refused(504, "query_timeout");
+    gone(&pid_file).await;
+
+    let script =
+        format!("echo $$ > {}; read line; cat \"$0\"; exec sleep 1000", pid_file.display());
+    let api = Api::with(child(&script, dir.path())).await;
+    let request = request(&api.root, http::Method::POST, "/v1/sql", &json!({"sql": "SELECT 1"}));
+    let response = api.router.clone().oneshot(request).await.unwrap();
+    let mut body = response.into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(first.starts_with(b"{\"pid\":1"));
+    drop(body);
+    gone(&pid_file).await;
+}
+
+async fn gone(pid_file: &std::path::Path) {
+    let pid = std::fs::read_to_string(pid_file).unwrap();
+    let proc = std::path::PathBuf::from(format!("/proc/{}", pid.trim()));
+    let wait = async {
+        while proc.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), wait).await.expect("the child still runs");
+}
+
+#[tokio::test]
+async fn live_rows_reach_who_may_see_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::with(child("exit 1", dir.path())).await;
+    api.endpoint("dev-1", true, "dev").await;
+    api.endpoint("board-1", true, "board").await;
+    let dee = api.user("dee", json!([{"role": "analyst", "labels": ["dev"]}])).await;
+    let made = api.post(&dee, "/v1/queries", json!({"query": "SELECT 1"})).await.expect(201);
+    assert_eq!(made["match"], 1);
+    let no = made["no"].as_u64().unwrap();
+    // Published before anybody looks: the watch was opened with the question.
+    for agent in [2, 1] {
+        let hint = json!({
+            "shard": agent, "pos": 7, "agent": agent, "row_count": 1, "rows": [{"a": agent}],
+            "truncated": false, "end": {"outcome": "rows", "message": ""},
+        });
+        api.bus.publish(Topic::Live(HuntNo(no)), hint.to_string().into());
+        api.bus.publish(Topic::Live(HuntNo(no)), hint.to_string().into());
+    }
+    let request = request(&dee, http::Method::GET, &format!("/v1/hunts/{no}/live"), &Value::Null);
+    let response = api.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    let mut seen = String::new();
+    let read = async {
+        while seen.matches("event: outcome").count() < 2 || !seen.contains("event: progress") {
+            let frame = body.frame().await.unwrap().unwrap();
+            seen.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), read).await.expect("events");
+    assert_eq!(seen.matches("event: rows").count(), 1, "{seen}");
+    assert!(seen.contains(r#""name":"dev-1","agent":1,"rows":[{"a":1}]"#), "{seen}");
+    assert!(!seen.contains("board"), "{seen}");
+}
