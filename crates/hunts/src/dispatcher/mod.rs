@@ -173,7 +173,9 @@ impl Dispatcher {
     fn pending(&mut self, entry: &Entry) -> RoaringBitmap {
         let inner = &self.hunts.inner;
         let snapshot = inner.directory.snapshot();
-        let volatile = entry.def.scope.online || entry.def.scope.condition.is_some();
+        // A scope that may ask for presence or the time is looked at each time.
+        let scopes = entry.def.caller_scope.iter().chain([&entry.def.scope]);
+        let volatile = scopes.into_iter().any(|scope| scope.online || scope.condition.is_some());
         let made_from = Some((entry.wave, snapshot.version()));
         let known = self.pending.entry(entry.def.no).or_default();
         if volatile || known.made_from != made_from {
