@@ -118,6 +118,17 @@ impl Directory {
     }
 }
 
+impl Snapshot {
+    /// Everything as it is committed by now, for programs that look once.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn read(catalog: &Catalog) -> Result<Self, Error> {
+        let none = Self::default();
+        Ok(rows::changed(catalog, &none).await?.unwrap_or(none))
+    }
+}
+
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory").field("version", &self.snapshot().version()).finish()

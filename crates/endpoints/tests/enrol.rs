@@ -188,13 +188,13 @@ async fn labels_are_made_given_taken_and_deleted() {
         let members = |s: &muster_endpoints::Snapshot| {
             s.label(ORG, "prod").map(|l| l.members.iter().collect::<Vec<_>>())
         };
-        assert_eq!(members(&*directory.refresh().await.unwrap()), Some(vec![3]));
+        assert_eq!(members(&directory.refresh().await.unwrap()), Some(vec![3]));
         assert_eq!(add_members(catalog, ORG, "prod", &some[..1], "ana", NOW).await.unwrap(), 1);
-        assert_eq!(members(&*directory.refresh().await.unwrap()), Some(vec![1, 3]));
+        assert_eq!(members(&directory.refresh().await.unwrap()), Some(vec![1, 3]));
         delete_label(catalog, ORG, "prod", NOW).await.unwrap();
-        assert_eq!(members(&*directory.refresh().await.unwrap()), None);
+        assert_eq!(members(&directory.refresh().await.unwrap()), None);
         create_label(catalog, ORG, "prod", "", "ana", NOW).await.unwrap();
-        assert_eq!(members(&*directory.refresh().await.unwrap()), Some(vec![]));
+        assert_eq!(members(&directory.refresh().await.unwrap()), Some(vec![]));
         let gone = delete_label(catalog, ORG, "test", NOW).await;
         assert!(matches!(gone, Err(LabelError::Unknown(_))));
     }

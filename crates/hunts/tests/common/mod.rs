@@ -1,5 +1,4 @@
 //! A fleet in a catalog, and a stand-in for the fold.
-#![allow(clippy::allow_attributes, dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use muster_hunts::{Definition, Dispatcher, HuntKind, Hunts, Limits, NewHunt, Sha
 use muster_stream::memory::MemoryStream;
 use muster_testkit::TempCatalog;
 use muster_types::{
-    AgentNo, AgentSet, Epoch, HuntNo, InstanceId, OrgId, Outcome, ScopeSpec, Shard, SystemClock,
+    AgentNo, Epoch, HuntNo, InstanceId, OrgId, Outcome, ScopeSpec, Shard, SystemClock,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -36,7 +35,6 @@ muster_catalog::statements! {
             row_count = excluded.row_count,
             byte_count = excluded.byte_count,
             change = excluded.change";
-    WAVES = "SELECT agents, agent_count, committed_at FROM hunt_wave WHERE hunt_no = $1 ORDER BY wave";
 }
 
 /// One instance over a catalog.
@@ -114,18 +112,6 @@ impl World {
         }
         tx.commit().await.unwrap();
         self.hunts.refresh().await.unwrap();
-    }
-
-    /// Agents of each wave, with its time in microseconds.
-    pub async fn waves(&self, no: HuntNo) -> Vec<(AgentSet, i64)> {
-        let rows = self.catalog.fetch_all(&WAVES, args![no]).await.unwrap();
-        let read = |row: &muster_catalog::Row| {
-            let agents: Vec<u8> = row.get("agents").unwrap();
-            let agents = AgentSet::from_bytes(&agents).unwrap();
-            assert_eq!(agents.len(), row.get::<u64>("agent_count").unwrap());
-            (agents, row.get("committed_at").unwrap())
-        };
-        rows.iter().map(read).collect()
     }
 }
 
