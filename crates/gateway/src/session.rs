@@ -9,6 +9,7 @@ use bytes::Bytes;
 use muster_types::{AgentNo, TaskId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::AgentRef;
 
@@ -79,6 +80,8 @@ pub struct Session {
     pub agent: AgentRef,
     /// Rises with each connection to this process: the newest of an agent is the valid one.
     pub number: u64,
+    /// When it was opened.
+    pub opened_at: Instant,
     /// Random per start of the agent's process, when its protocol has such a thing.
     pub process: [u8; 16],
     state: Mutex<State>,
@@ -91,6 +94,7 @@ impl Session {
         Arc::new(Self {
             agent,
             number,
+            opened_at: Instant::now(),
             process,
             state: Mutex::default(),
             wake: Notify::new(),

@@ -214,7 +214,8 @@ async fn slow_starters_are_cut_off_and_silent_agents_are_given_up() {
 
 #[tokio::test]
 async fn the_newest_link_of_a_process_wins() {
-    let rig = Rig::start().await;
+    let options = Options { clone_probe: Duration::from_millis(100), ..Options::default() };
+    let rig = Rig::with(options).await;
     let agent = rig.enrol().await;
     let mut older = rig.connect(&agent).await;
     let mut newer = rig.connect(&agent).await;
@@ -239,6 +240,18 @@ async fn a_new_process_takes_over_from_a_dead_one() {
     link.batch(1, small()).await;
     link.acked(1).await;
     assert_eq!(rig.metrics.clones.get(), 0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_copied_while_it_ran_is_found_although_its_processes_look_the_same() {
+    let rig = Rig::start().await;
+    let agent = rig.enrol().await;
+    let mut original = rig.connect(&agent).await;
+    let answering = tokio::spawn(async move { original.is_quiet().await });
+    let (_link, answer) = rig.hello(&agent).await;
+    assert!(matches!(answer, Some(ServerFrame::Rekey(_))), "{answer:?}");
+    answering.await.unwrap();
     rig.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use muster_codec_native::{AgentFrame, Challenge, Hello, Rekey, Welcome, hello_message};
@@ -117,12 +118,17 @@ async fn verify(hello: &Hello, nonce: &[u8; 32], state: &NativeState) -> Result<
     }
 }
 
-/// Two processes with one key, both alive: the machine was copied. The same process on a new
-/// connection is no copy, nor is a new process whose predecessor is dead.
+/// Two processes with one key, both alive: the machine was copied. A new process whose predecessor is
+/// dead is no copy, nor is the same process on a new link; but when its older link is young and still
+/// answers, this is a machine that was copied while it ran, and the two push each other out in turn.
 async fn is_copy(hello: &Hello, state: &NativeState) -> bool {
     let Some(older) = state.sessions.get(hello.agent_no) else { return false };
-    older.process != hello.process_nonce && older.answers_within(state.options.clone_probe).await
+    let suspect = older.process != hello.process_nonce || older.opened_at.elapsed() < YOUNG;
+    suspect && older.answers_within(state.options.clone_probe).await
 }
+
+/// A process does not lose its link and come back with the old one still alive within this time.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// A copy gets a ticket for an identity of its own, and the first link stays.
 async fn turn_away<Io>(

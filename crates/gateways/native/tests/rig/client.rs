@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{DEADLINE, Rig};
 
 /// A key pair of an agent.
-pub struct Key(Ed25519KeyPair);
+pub struct Key(pub Ed25519KeyPair);
 
 impl Key {
     pub fn new() -> Self {
@@ -51,11 +51,58 @@ pub fn host() -> HostFacts {
     }
 }
 
-impl Rig {
+/// How to reach the server.
+pub struct Far {
+    pub address: std::net::SocketAddr,
+    pub connector: tokio_rustls::TlsConnector,
+}
+
+impl Far {
     pub async fn tls(&self) -> TlsStream<TcpStream> {
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
         self.connector.connect(name, tcp).await.unwrap()
+    }
+
+    /// A link up to the challenge.
+    pub async fn open(&self) -> (Link, Challenge) {
+        let url = format!("wss://localhost{LINK_PATH}");
+        let (socket, _) = tokio_tungstenite::client_async(url, self.tls().await).await.unwrap();
+        let mut link = Link { socket };
+        let Some(ServerFrame::Challenge(challenge)) = link.next().await else {
+            panic!("the first frame is a challenge")
+        };
+        (link, challenge)
+    }
+
+    /// A link of this agent up to the answer to its hello.
+    pub async fn hello(&self, agent: &Agent) -> (Link, Option<ServerFrame>) {
+        let (mut link, challenge) = self.open().await;
+        link.send(&AgentFrame::Hello(Box::new(agent.hello(&challenge)))).await;
+        let answer = link.next().await;
+        (link, answer)
+    }
+
+    /// A link that is up, by the server's word.
+    pub async fn welcomed(&self, agent: &Agent) -> Link {
+        let (link, answer) = self.hello(agent).await;
+        let Some(ServerFrame::Welcome(welcome)) = answer else { panic!("{answer:?}") };
+        assert_eq!(welcome.agent_no, agent.no);
+        link
+    }
+}
+
+impl Rig {
+    pub async fn tls(&self) -> TlsStream<TcpStream> {
+        self.far.tls().await
+    }
+
+    pub async fn open(&self) -> (Link, Challenge) {
+        self.far.open().await
+    }
+
+    pub async fn hello(&self, agent: &Agent) -> (Link, Option<ServerFrame>) {
+        self.far.hello(agent).await
     }
 
     /// One HTTP request on a connection of its own; status and body.
@@ -109,30 +156,9 @@ impl Rig {
         Agent { key, no: answer.agent_no, process: rand::random() }
     }
 
-    /// A link up to the challenge.
-    pub async fn open(&self) -> (Link, Challenge) {
-        let url = format!("wss://localhost{LINK_PATH}");
-        let (socket, _) = tokio_tungstenite::client_async(url, self.tls().await).await.unwrap();
-        let mut link = Link { socket };
-        let Some(ServerFrame::Challenge(challenge)) = link.next().await else {
-            panic!("the first frame is a challenge")
-        };
-        (link, challenge)
-    }
-
-    /// A link of this agent up to the answer to its hello.
-    pub async fn hello(&self, agent: &Agent) -> (Link, Option<ServerFrame>) {
-        let (mut link, challenge) = self.open().await;
-        link.send(&AgentFrame::Hello(Box::new(agent.hello(&challenge)))).await;
-        let answer = link.next().await;
-        (link, answer)
-    }
-
-    /// A link that is up.
+    /// A link that is up and registered.
     pub async fn connect(&self, agent: &Agent) -> Link {
-        let (link, answer) = self.hello(agent).await;
-        let Some(ServerFrame::Welcome(welcome)) = answer else { panic!("{answer:?}") };
-        assert_eq!(welcome.agent_no, agent.no);
+        let link = self.far.welcomed(agent).await;
         super::until("the session is registered", || self.sessions.get(agent.no).is_some()).await;
         link
     }

@@ -23,6 +23,7 @@ use muster_stream::Stream;
 use muster_stream::memory::MemoryStream;
 use muster_testkit::TempCatalog;
 use muster_types::{Body, Clock, InstanceId, OrgId, Record, Shard, SystemClock};
+use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,8 @@ pub struct Rig {
     pub presence: Presence,
     pub hunts: Hunts,
     pub bus: Arc<dyn Bus>,
-    pub connector: tokio_rustls::TlsConnector,
+    pub far: client::Far,
+    pub certificate_hex: String,
     pub shutdown: CancellationToken,
     tasks: JoinSet<()>,
     _archive: tempfile::TempDir,
@@ -112,7 +114,9 @@ impl Rig {
             ticket_key: [7; 32],
         });
 
-        let (server, connector) = tls();
+        let (server, certificate) = tls();
+        let connector = trusting(certificate.clone());
+        let certificate_hex = to_hex(&certificate);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -125,6 +129,8 @@ impl Rig {
         tasks.spawn(async move { hunting.run(stop).await });
         Self {
             address,
+            far: client::Far { address, connector },
+            certificate_hex,
             secret,
             metrics,
             sessions,
@@ -134,7 +140,6 @@ impl Rig {
             presence,
             hunts,
             bus,
-            connector,
             shutdown,
             tasks,
             _archive: archive_folder,
@@ -180,7 +185,7 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
     tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
 }
 
-fn tls() -> (Arc<rustls::ServerConfig>, tokio_rustls::TlsConnector) {
+fn tls() -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let certificate = made.cert.der().clone();
@@ -188,9 +193,24 @@ fn tls() -> (Arc<rustls::ServerConfig>, tokio_rustls::TlsConnector) {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
+    (Arc::new(server), certificate)
+}
+
+/// A client that trusts this certificate alone.
+pub fn trusting(certificate: CertificateDer<'static>) -> tokio_rustls::TlsConnector {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
     let client =
         rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    (Arc::new(server), tokio_rustls::TlsConnector::from(Arc::new(client)))
+    tokio_rustls::TlsConnector::from(Arc::new(client))
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub fn from_hex(text: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(byte).collect()
 }
