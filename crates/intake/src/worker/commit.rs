@@ -5,7 +5,7 @@ use muster_catalog::Priority;
 use muster_results::SegmentBuilder;
 use muster_types::{HuntNo, Pos, Shard, Timestamp};
 
-use super::store::{NewSegment, ShardCut, publish};
+use super::store::{NewSegment, Publication, ShardCut, publish};
 use super::{Deps, Error, blocking};
 use crate::fold::ShardProgress;
 
@@ -69,19 +69,18 @@ impl Cut {
             deps.archive.put_new(&base.object, base.bytes.clone()).await?;
             deps.step("put base")?;
         }
-        let tx = deps.catalog.begin(Priority::Intake).await?;
+        let mut tx = deps.catalog.begin(Priority::Intake).await?;
         deps.step("begun")?;
-        let tx = publish(
-            tx,
-            &deps.writer,
-            self.at,
-            segment.as_ref(),
-            &self.shards,
-            &self.progress,
-            &self.objects,
-            self.not_before,
-        )
-        .await?;
+        let all = Publication {
+            writer: &deps.writer,
+            at: self.at,
+            segment: segment.as_ref(),
+            shards: &self.shards,
+            progress: &self.progress,
+            retired: &self.objects,
+            not_before: self.not_before,
+        };
+        publish(&mut tx, &all).await?;
         deps.step("before commit")?;
         tx.commit().await?;
         deps.step("after commit")?;

@@ -105,7 +105,9 @@ impl Core {
             deps,
         };
         core.deps.step("take")?;
-        let taken = store::take(&core.deps.catalog, shards.iter().map(|(s, e)| (*s, *e))).await?;
+        // Owned: a borrowing iterator across the await would keep this future from being sent.
+        let wanted: Vec<_> = shards.iter().map(|(shard, epoch)| (*shard, *epoch)).collect();
+        let taken = store::take(&core.deps.catalog, wanted).await?;
         core.deps.step("load")?;
         for taken in taken {
             let shard = taken.shard;

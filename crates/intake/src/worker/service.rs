@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_bus::{Hint, Subscription, Topic};
+use muster_bus::{Hint, Topic};
 use muster_cluster::Held;
 use muster_stream::{ReadError, Reader};
 use muster_types::{Epoch, Shard};

@@ -160,18 +160,23 @@ pub(super) struct NewSegment {
     pub parts: Vec<PartInfo>,
 }
 
-/// The one transaction. Nothing has happened when it fails, but for [`muster_catalog::Error`] at the commit itself:
-/// then it is not known, and the shards must be loaded anew.
-pub(super) async fn publish(
-    mut tx: Tx,
-    writer: &str,
-    at: Timestamp,
-    segment: Option<&NewSegment>,
-    shards: &[ShardCut],
-    progress: &[(HuntNo, Shard, ShardProgress)],
-    retired: &[String],
-    not_before: Timestamp,
-) -> Result<Tx, Error> {
+/// Everything the one transaction writes.
+#[derive(Debug)]
+pub(super) struct Publication<'a> {
+    pub writer: &'a str,
+    pub at: Timestamp,
+    pub segment: Option<&'a NewSegment>,
+    pub shards: &'a [ShardCut],
+    pub progress: &'a [(HuntNo, Shard, ShardProgress)],
+    /// Payload objects that are of no use any more,
+    pub retired: &'a [String],
+    /// and from when on they may be deleted.
+    pub not_before: Timestamp,
+}
+
+/// Fills the one transaction; committing it is left to the caller. Nothing has happened when this fails.
+pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<(), Error> {
+    let Publication { writer, at, segment, shards, progress, retired, not_before } = *all;
     debug_assert!(shards.is_sorted_by_key(|cut| cut.shard), "one order of locks for everybody");
     for cut in shards {
         let args = args![cut.shard, cut.from, cut.epoch, cut.to];
@@ -187,13 +192,12 @@ pub(super) async fn publish(
         }
     }
     if let Some(new) = segment {
-        manifest::add_segment(&mut tx, &new.object, 0, writer, at, new.byte_count, &new.parts)
-            .await?;
+        manifest::add_segment(tx, &new.object, 0, writer, at, new.byte_count, &new.parts).await?;
     }
     let old_bases = shards.iter().filter_map(|cut| cut.base.as_ref()?.old.clone());
     let gone: Vec<String> = old_bases.chain(retired.iter().cloned()).collect();
     if !gone.is_empty() {
-        manifest::retire(&mut tx, &gone, not_before, "folded").await?;
+        manifest::retire(tx, &gone, not_before, "folded").await?;
     }
     if !progress.is_empty() {
         let change = tx.bump("progress").await?;
@@ -203,5 +207,5 @@ pub(super) async fn publish(
             tx.execute(&SET_PROGRESS, args).await?;
         }
     }
-    Ok(tx)
+    Ok(())
 }

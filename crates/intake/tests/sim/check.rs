@@ -10,7 +10,7 @@ use muster_archive::sweep::{OrphanOptions, orphans_once, sweep_once};
 use muster_catalog::args;
 use muster_intake::fold::ShardProgress;
 use muster_intake::janitor;
-use muster_types::{Clock, HuntNo, OrgId, Outcome, Pos, Shard, SystemClock, Timestamp};
+use muster_types::{HuntNo, OrgId, Outcome, Pos, Shard, Timestamp};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::world::{START, World};
@@ -96,13 +96,11 @@ async fn outcomes(world: &World, of_hunt: &HashMap<u64, u64>) {
 /// What the catalog names is there; and once everything old is swept, nothing else.
 async fn objects(world: &World) {
     let (catalog, archive) = (&world.temp.catalog, &world.archive);
-    // Ages of orphans are by the store's clock, which is the machine's here: look from far ahead.
     let ahead = Timestamp(i64::MAX / 4);
     let orphans = OrphanOptions { days: 2, ..OrphanOptions::default() };
-    let today = SystemClock.now().max(START);
     while sweep_once(catalog, archive, ahead).await.unwrap() > 0 {}
     for days in 0..40 {
-        let later = today.plus(Duration::from_secs(days * 86_400));
+        let later = START.plus(Duration::from_secs(days * 86_400));
         orphans_once(catalog, archive, &orphans, later).await.unwrap();
         janitor::base_orphans_once(catalog, archive, &orphans, later).await.unwrap();
     }

@@ -44,7 +44,7 @@ impl HuntSource for Hunts {
             org: OrgId::DEFAULT,
             rows_per_endpoint: u64::MAX,
             bytes_per_endpoint: u64::MAX,
-            interactive: hunt.0 % 2 == 0,
+            interactive: hunt.0.is_multiple_of(2),
             watched: false,
         };
         let known = self.state.lock().recruited.contains_key(&hunt);

@@ -20,7 +20,7 @@ const STEPS: usize = 600;
 fn every_acknowledged_row_is_stored_once_and_every_recruited_agent_has_one_outcome() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seed = number("MUSTER_SIM_SEED");
-    let runs = number("MUSTER_SIM_RUNS").unwrap_or(if seed.is_some() { 1 } else { RUNS });
+    let runs = number("MUSTER_SIM_RUNS").unwrap_or_else(|| if seed.is_some() { 1 } else { RUNS });
     let first = seed.unwrap_or_else(rand::random);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for run in 0..runs {

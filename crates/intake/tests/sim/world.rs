@@ -30,7 +30,8 @@ use crate::hunts::{Book, BookDecoder, Hunts};
 const INSTANCES: usize = 3;
 /// Agents of four shards and four kinds.
 const AGENTS: [u32; 12] = [1, 2, 3, 4, 65, 66, 67, 68, 129, 130, 131, 132];
-pub const START: Timestamp = Timestamp(1_790_000_000_000_000);
+/// 2100-01-01: whatever the objects' store says, they are older.
+pub const START: Timestamp = Timestamp(4_102_444_800_000_000);
 
 /// One server process.
 struct Instance {
@@ -160,6 +161,7 @@ impl World {
             _ => {
                 let seconds = *[1, 60, 200].choose(&mut self.rng).unwrap();
                 self.clock.advance(Duration::from_secs(seconds));
+                self.tidy().await;
             }
         }
         self.clock.advance(Duration::from_millis(20));

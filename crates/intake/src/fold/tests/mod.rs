@@ -65,7 +65,7 @@ impl RowSink for Sink {
                 self.ends.push((task.hunt.0, task.attempt, outcome, rows, message.to_owned()));
             }
             SystemRow::Error { source, message } => {
-                self.errors.push(format!("{source}: {message}"))
+                self.errors.push(format!("{source}: {message}"));
             }
             SystemRow::Log { message, .. } => self.logs.push(message.to_owned()),
             SystemRow::Unchanged { source, .. } => self.unchanged.push(source.to_owned()),

@@ -1,0 +1,230 @@
+//! The worker as a service, on both databases: leases, time, hints and hand-over.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use muster_archive::Archive;
+use muster_archive::manifest::{PartFilter, parts_of};
+use muster_bus::local::LocalBus;
+use muster_bus::{Bus, Hint, Subscription, Topic};
+use muster_catalog::Catalog;
+use muster_cluster::Held;
+use muster_codec_native::{Batch, NativeDecoder};
+use muster_intake::fold::HuntView;
+use muster_intake::worker::{Deps, Due, HuntInfo, HuntSource, Options, SourceError, Worker};
+use muster_results::{RowClass, TableSpec};
+use muster_stream::Stream;
+use muster_stream::memory::MemoryStream;
+use muster_testkit::TempCatalog;
+use muster_types::{
+    AgentKind, AgentNo, Body, Class, Clock, Decode, Epoch, Fact, HuntNo, OrgId, Payload, Record,
+    RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
+};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const HUNT: HuntNo = HuntNo(4);
+
+/// Hunt 4 on everybody, with a table that takes the columns as they come.
+struct OneHunt;
+
+#[async_trait]
+impl HuntSource for OneHunt {
+    async fn hunt(&self, hunt: HuntNo) -> Result<Option<HuntInfo>, SourceError> {
+        let view = HuntView {
+            org: OrgId::DEFAULT,
+            rows_per_endpoint: 1000,
+            bytes_per_endpoint: u64::MAX,
+            interactive: true,
+            watched: false,
+        };
+        let (name, class) = ("hunt_4".to_owned(), RowClass::Collected);
+        let table = Arc::new(TableSpec { name, class, columns: Vec::new(), open: true });
+        Ok((hunt == HUNT).then_some(HuntInfo { view, table }))
+    }
+    fn is_recruited(&self, _: HuntNo, _: AgentNo) -> bool {
+        true
+    }
+    async fn refresh(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn scheduled(&self, _: OrgId, _: AgentKind, _: &str) -> Option<Arc<TableSpec>> {
+        None
+    }
+    fn due(&self, _: Timestamp) -> Vec<Due> {
+        Vec::new()
+    }
+    fn agent(&self, _: AgentNo) -> Option<(OrgId, AgentKind)> {
+        Some((OrgId::DEFAULT, AgentKind::Native))
+    }
+}
+
+struct Site {
+    temp: TempCatalog,
+    stream: MemoryStream,
+    bus: Arc<LocalBus>,
+}
+
+impl Site {
+    fn new(temp: TempCatalog) -> Self {
+        Self { temp, stream: MemoryStream::new(), bus: LocalBus::new(64) }
+    }
+
+    fn worker(
+        &self,
+        name: &str,
+        held: watch::Receiver<Held>,
+    ) -> (JoinHandle<()>, CancellationToken) {
+        let decoder: Arc<dyn Decode> = Arc::new(NativeDecoder);
+        let archive = self.temp.dir.path().canonicalize().unwrap();
+        let deps = Deps {
+            catalog: self.temp.catalog.clone(),
+            archive: Archive::open(&format!("file://{}/archive", archive.display())).unwrap(),
+            stream: Arc::new(self.stream.clone()),
+            bus: self.bus.clone(),
+            clock: Arc::new(SystemClock),
+            hunts: Arc::new(OneHunt),
+            decoders: Arc::new(HashMap::from([(AgentKind::Native, decoder)])),
+            writer: name.to_owned(),
+            probe: None,
+        };
+        let shutdown = CancellationToken::new();
+        let worker = Worker::new(deps, Options::default(), held);
+        (tokio::spawn(worker.run(shutdown.clone())), shutdown)
+    }
+
+    /// One batch with one row and the end of the task.
+    async fn answer(&self, agent: u32) {
+        let task = TaskId { hunt: HUNT, attempt: 1 };
+        let rows = Fact::Rows(Rows {
+            task: Some(task),
+            source: String::new(),
+            columns: Vec::new(),
+            format: RowFormat::Lines,
+            json: Bytes::from(format!("{{\"id\":{agent}}}\n")),
+            endpoint_time: None,
+            snapshot: false,
+        });
+        let end = TaskEnd { task, outcome: None, message: String::new(), elapsed_micros: 1 };
+        let batch = Batch { stream: 1, seq: 1, items: vec![rows, Fact::End(end)] };
+        let record = Record {
+            org: OrgId::DEFAULT,
+            agent: AgentNo(agent),
+            kind: AgentKind::Native,
+            class: Class::Collected,
+            received_at: SystemClock.now(),
+            body: Body::Wire(Payload::Inline(batch.encode().unwrap())),
+        };
+        self.stream.append(vec![record]).await.unwrap();
+    }
+
+    async fn rows(&self) -> u64 {
+        let catalog: &Catalog = &self.temp.catalog;
+        let all = PartFilter::default();
+        let parts = parts_of(catalog, OrgId::DEFAULT, "hunt_4", &all).await.unwrap();
+        parts.iter().map(|part| part.info.row_count).sum()
+    }
+
+    async fn until_rows(&self, rows: u64) {
+        let wait = async {
+            while self.rows().await < rows {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("rows in time");
+        assert_eq!(self.rows().await, rows);
+    }
+}
+
+fn held(epoch: Option<u64>) -> Held {
+    let epochs = epoch.map(|epoch| (0..64).map(|n| (n, Epoch(epoch))).collect());
+    let valid_until = tokio::time::Instant::now() + Duration::from_secs(600);
+    Held { epochs: epochs.unwrap_or_else(BTreeMap::new), valid_until }
+}
+
+async fn next(hints: &mut Box<dyn Subscription>) -> (Topic, Bytes) {
+    let hint = tokio::time::timeout(Duration::from_secs(30), hints.next()).await;
+    match hint.expect("a hint in time").expect("the bus lives") {
+        Hint::Message(topic, content) => (topic, content),
+        Hint::Gap => panic!("hints were lost"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_told_at_once_and_committed_soon() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp);
+        let mut live = site.bus.subscribe(&[Topic::Live(HUNT)]);
+        let mut progress = site.bus.subscribe(&[Topic::Progress]);
+        let (_leases, leases) = watch::channel(held(Some(1)));
+        let (worker, shutdown) = site.worker("a.1", leases);
+        // A hint before the worker listens is lost, as hints may be: those who watch repeat it.
+        let told = async {
+            let mut agent = 0;
+            loop {
+                site.bus.publish(Topic::Watch, Bytes::from_static(b"[4]"));
+                agent += 1;
+                site.answer(agent).await;
+                let hint = tokio::time::timeout(Duration::from_millis(300), live.next()).await;
+                if let Ok(Some(Hint::Message(_, content))) = hint {
+                    return (agent, content);
+                }
+            }
+        };
+        let (agents, content) = told.await;
+        let hint: serde_json::Value = serde_json::from_slice(&content).unwrap();
+        let agent = hint["agent"].as_u64().unwrap();
+        assert_eq!(hint["rows"], serde_json::json!([{ "id": agent }]));
+        let (_, end) = next(&mut live).await;
+        let end: serde_json::Value = serde_json::from_slice(&end).unwrap();
+        assert_eq!(end["end"]["outcome"], "rows");
+        assert_eq!(next(&mut progress).await.0, Topic::Progress);
+        site.until_rows(agents.into()).await;
+        shutdown.cancel();
+        worker.await.unwrap();
+        assert!(site.stream.entries(AgentNo(1).shard()).is_empty(), "what is committed is trimmed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_go_from_one_worker_to_another_without_loss_or_repeat() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp);
+        let (first, leases) = watch::channel(held(Some(1)));
+        let (a, stop_a) = site.worker("a.1", leases);
+        let (second, leases) = watch::channel(held(None));
+        let (b, stop_b) = site.worker("b.1", leases);
+        for agent in 1..40 {
+            site.answer(agent).await;
+        }
+        // The first goes on for a while as if nothing had happened.
+        second.send_replace(held(Some(2)));
+        for agent in 40..80 {
+            site.answer(agent).await;
+        }
+        site.until_rows(79).await;
+        first.send_replace(held(None));
+        for agent in 80..100 {
+            site.answer(agent).await;
+        }
+        site.until_rows(99).await;
+        stop_a.cancel();
+        stop_b.cancel();
+        a.await.unwrap();
+        b.await.unwrap();
+        assert_eq!(site.rows().await, 99);
+    }
+}
+
+#[tokio::test]
+async fn statements_prepare_and_seek_on_both_databases() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let statements = muster_intake::statements();
+        let problems = muster_catalog::check::problems(&temp.catalog, &statements).await.unwrap();
+        assert_eq!(problems, Vec::<String>::new());
+    }
+}
