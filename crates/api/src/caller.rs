@@ -96,14 +96,14 @@ impl Caller {
     /// # Errors
     /// When the catalog does not take it; nothing is changed then.
     pub async fn record(&self, tx: &mut Tx, subject: String, details: Value) -> Result<()> {
-        let entry = self.entry(subject, "ok", details);
+        let entry = self.entry(subject, "ok", &details);
         audit::append(tx, self.state.instance, entry).await?;
         Ok(())
     }
 
     /// A record of this request.
     #[must_use]
-    pub fn entry(&self, subject: String, outcome: &str, details: Value) -> Entry {
+    pub fn entry(&self, subject: String, outcome: &str, details: &Value) -> Entry {
         Entry {
             at: self.now(),
             org: self.principal.org,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use muster_catalog::Priority;
 use serde_json::json;
 use uuid::Uuid;
@@ -69,10 +69,13 @@ async fn pass(
     mut request: Request,
     next: Next,
 ) -> Result<Response> {
-    let operation = request
-        .extensions()
-        .get::<MatchedPath>()
-        .and_then(|path| operations.get(request.method(), path.as_str()));
+    if request.uri().to_string().contains("%00") {
+        return Err(Problem::new(Code::Malformed, "the address holds a NUL character"));
+    }
+    // The router answers HEAD with the handler of GET, so it needs the same rights.
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let path = request.extensions().get::<MatchedPath>();
+    let operation = path.and_then(|path| operations.get(method, path.as_str()));
     // Without an operation the router answers by itself: no such path, or no such method on it.
     let Some(operation) = operation else { return Ok(next.run(request).await) };
     let address: Arc<str> = address(&request, &state.options.trusted_proxies).into();
@@ -152,13 +155,13 @@ fn subject_of(request: &Request) -> String {
 
 async fn deny(state: &ApiState, caller: &Caller, subject: &str, why: &Problem) -> Result<()> {
     let details = json!({"code": why.code().as_str(), "request": &*caller.request_id});
-    write(state, caller.entry(subject.to_owned(), "denied", details)).await
+    write(state, caller.entry(subject.to_owned(), "denied", &details)).await
 }
 
 async fn looked(state: &ApiState, caller: &Caller, subject: String, look: String) -> Result<()> {
     let mut details = caller.notes();
     details.insert("request".into(), look.into());
-    write(state, caller.entry(subject, "ok", details.into())).await
+    write(state, caller.entry(subject, "ok", &details.into())).await
 }
 
 async fn write(state: &ApiState, entry: audit::Entry) -> Result<()> {

@@ -70,8 +70,15 @@ pub(crate) async fn run(
         let row = state.catalog.fetch_optional(&FIND, args![principal, key]).await?;
         return replay(row.as_ref(), hash, caller.operation.answer);
     }
-    let response = next.run(request).await;
-    settle(state, &principal, &key, caller.operation.answer, response).await
+    // In a task of its own: a caller that gives up waiting and asks again with the same key then
+    // finds the answer, and not a change that was cut off half-way.
+    let (state, answer) = (state.clone(), caller.operation.answer);
+    let tasks = state.tasks.clone();
+    let change = async move {
+        let response = next.run(request).await;
+        settle(&state, &principal, &key, answer, response).await
+    };
+    tasks.spawn(change).await.map_err(Problem::internal)?
 }
 
 fn read_key(key: &HeaderValue) -> Result<String> {

@@ -65,7 +65,8 @@ pub(crate) fn resolve(
 ) -> Result<RoaringBitmap> {
     let snapshot = state.directory.snapshot();
     check_names(&snapshot, spec, access)?;
-    let resolved = snapshot.resolve(access.org, spec, &state.presence).map_err(refused)?;
+    let resolved =
+        snapshot.resolve(access.org, spec, &state.presence).map_err(|error| refused(&error))?;
     Ok(within(&snapshot, resolved.endpoints, access))
 }
 
@@ -93,14 +94,14 @@ fn check_names(snapshot: &Snapshot, spec: &ScopeSpec, access: &Access) -> Result
     for no in &spec.endpoints {
         let endpoint = snapshot.endpoint(*no);
         if !endpoint.is_some_and(|endpoint| snapshot.allows(access, endpoint)) {
-            return Err(refused(ScopeError::UnknownEndpoint(*no)));
+            return Err(refused(&ScopeError::UnknownEndpoint(*no)));
         }
     }
     Ok(())
 }
 
-fn refused(error: ScopeError) -> Problem {
-    let at = match &error {
+fn refused(error: &ScopeError) -> Problem {
+    let at = match error {
         ScopeError::UnknownLabel { .. } => "/scope/labels",
         ScopeError::UnknownEndpoint(_) => "/scope/endpoints",
         ScopeError::Condition(_) => "/scope/condition",

@@ -1,6 +1,6 @@
 //! Accounts from beside the store: the first administrator, a locked-out one, and the user of `up`.
 
-use muster_catalog::{Catalog, Error, Priority};
+use muster_catalog::{Catalog, Error, Priority, Tx};
 use muster_types::{OrgId, Role, ScopeSpec, Timestamp};
 use secrecy::SecretString;
 
@@ -8,6 +8,7 @@ use super::password::{self, Cost, UNUSABLE};
 use super::principal::{Credential, Grant};
 use super::store::{self, FEED, NewToken};
 use super::token::Token;
+use crate::audit::{self, Entry};
 
 /// Name of the first administrator.
 pub const ADMINISTRATOR: &str = "admin";
@@ -48,6 +49,7 @@ pub async fn bootstrap_admin(
     let no = store::insert_user(&mut tx, OrgId::DEFAULT, ADMINISTRATOR, &hash, true, now, change)
         .await?;
     store::set_grants(&mut tx, no, &everything(), "muster", now).await?;
+    record(&mut tx, "users.create", ADMINISTRATOR, now).await?;
     tx.commit().await?;
     Ok(Some(password))
 }
@@ -75,6 +77,7 @@ pub async fn reset_user(
     if user.name == ADMINISTRATOR {
         store::set_grants(&mut tx, user.no, &everything(), "muster", now).await?;
     }
+    record(&mut tx, "users.reset", name, now).await?;
     tx.commit().await?;
     Ok(password)
 }
@@ -109,8 +112,25 @@ pub async fn local_token(catalog: &Catalog, now: Timestamp) -> Result<Token, Boo
         expires_at: None,
     };
     store::insert_token(&mut tx, &new, &token, now).await?;
+    record(&mut tx, "tokens.create", LOCAL, now).await?;
     tx.commit().await?;
     Ok(token)
+}
+
+/// These changes come from beside the store, so they stand in a chain of their own.
+async fn record(tx: &mut Tx, operation: &str, name: &str, at: Timestamp) -> Result<(), Error> {
+    let entry = Entry {
+        at,
+        org: OrgId::DEFAULT,
+        principal: "muster".to_owned(),
+        address: "this machine".to_owned(),
+        operation: operation.to_owned(),
+        subject: format!("user/{name}"),
+        outcome: "ok".to_owned(),
+        details: "{}".to_owned(),
+    };
+    audit::append(tx, audit::OUTSIDE, entry).await?;
+    Ok(())
 }
 
 fn everything() -> [Grant; 1] {

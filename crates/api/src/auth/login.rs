@@ -54,8 +54,8 @@ pub(crate) async fn login(
     Json(body): Json<Login>,
 ) -> Result<axum::Json<Session>> {
     let now = state.clock.now();
-    // Over-long names are cut, so that what is hashed, looked up and recorded stays small.
-    let name: String = body.name.chars().take(64).collect();
+    // What is looked up and recorded stays small and printable, whatever is sent.
+    let name: String = body.name.chars().filter(|c| !c.is_control()).take(64).collect();
     state.throttle.take(&("address", &*from.address), now)?;
     state.throttle.take(&("name", &name), now)?;
     let user = store::find_user(&state.catalog, OrgId::DEFAULT, &name).await?;
@@ -93,7 +93,7 @@ async fn open_session(
         expires_at: Some(expires_at),
     };
     let no = store::insert_token(&mut tx, &new, &token, now).await?;
-    let entry = sign_in_entry(&user.name, address, "ok", json!({"session": no}), now);
+    let entry = sign_in_entry(&user.name, address, "ok", &json!({"session": no}), now);
     audit::append(&mut tx, state.instance, entry).await?;
     tx.commit().await?;
     let token = token.expose().to_owned();
@@ -102,7 +102,7 @@ async fn open_session(
 
 async fn refuse(state: &ApiState, name: &str, address: &str, now: Timestamp) -> Result<()> {
     let mut tx = state.begin().await?;
-    let entry = sign_in_entry(name, address, "denied", json!({}), now);
+    let entry = sign_in_entry(name, address, "denied", &json!({}), now);
     audit::append(&mut tx, state.instance, entry).await?;
     tx.commit().await?;
     Ok(())
@@ -112,7 +112,7 @@ fn sign_in_entry(
     name: &str,
     address: &str,
     outcome: &str,
-    details: serde_json::Value,
+    details: &serde_json::Value,
     at: Timestamp,
 ) -> Entry {
     Entry {

@@ -122,7 +122,7 @@ pub async fn authenticate(
         return Ok(None);
     };
     let user_no = row.get("user_no")?;
-    let mut grants = read_grants(catalog.fetch_all(&GRANTS_OF, args![user_no]).await?)?;
+    let mut grants = read_grants(&catalog.fetch_all(&GRANTS_OF, args![user_no]).await?)?;
     if let Some(word) = row.get::<Option<String>>("role")? {
         let ceiling = word.parse().map_err(Error::Other)?;
         for grant in &mut grants {
@@ -147,10 +147,10 @@ pub async fn is_live(catalog: &Catalog, token_no: i64, now: Timestamp) -> Result
 
 /// What was granted to a user.
 pub async fn grants_of(catalog: &Catalog, user_no: i64) -> Result<Vec<Grant>, Error> {
-    read_grants(catalog.fetch_all(&GRANTS_OF, args![user_no]).await?)
+    read_grants(&catalog.fetch_all(&GRANTS_OF, args![user_no]).await?)
 }
 
-fn read_grants(rows: Vec<Row>) -> Result<Vec<Grant>, Error> {
+fn read_grants(rows: &[Row]) -> Result<Vec<Grant>, Error> {
     let read = |row: &Row| {
         let role: Role = row.get::<String>("role")?.parse().map_err(Error::Other)?;
         let scope: ScopeSpec = serde_json::from_str(&row.get::<String>("scope")?)

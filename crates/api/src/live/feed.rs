@@ -262,7 +262,7 @@ impl Feed {
             "ended_by": format!("{over:?}").to_lowercase(),
         });
         let mut tx = self.state.begin().await?;
-        let entry = self.caller.entry(format!("hunt/{}", self.hunt), "ok", details);
+        let entry = self.caller.entry(format!("hunt/{}", self.hunt), "ok", &details);
         audit::append(&mut tx, self.state.instance, entry).await?;
         tx.commit().await?;
         Ok(())

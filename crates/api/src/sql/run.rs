@@ -201,7 +201,7 @@ impl Job {
             "code": done.as_ref().err().map(|problem| problem.code().as_str()),
         });
         let mut tx = self.state.begin().await?;
-        let entry = caller.entry(self.question.subject.clone(), outcome, details);
+        let entry = caller.entry(self.question.subject.clone(), outcome, &details);
         audit::append(&mut tx, self.state.instance, entry).await?;
         tx.commit().await?;
         Ok(())

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::kit::{Api, PASSWORD};
 
 statements! {
-    FORGE = "UPDATE audit SET principal = 'mallory' WHERE seq = 3";
+    FORGE = "UPDATE audit SET principal = 'mallory' WHERE seq = 3 AND principal <> 'muster'";
     CUT = "DELETE FROM audit WHERE seq = (SELECT MAX(seq) FROM audit)";
-    REMOVE = "DELETE FROM audit WHERE seq = 2";
+    REMOVE = "DELETE FROM audit WHERE seq = 2 AND principal <> 'muster'";
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn every_operation_refuses_too_low_a_role_and_records_it() {
         };
         call(&api, &nobody, &called).await.refused(403, "forbidden");
         // The role just below, on everything.
-        let below = muster_types::Role::ALL.into_iter().filter(|role| *role < lower).next_back();
+        let below = muster_types::Role::ALL.into_iter().rfind(|role| *role < lower);
         if let Some(below) = below {
             let name = format!("just-{below}");
             let path = format!("/v1/users/{name}");
@@ -94,6 +94,107 @@ async fn every_look_that_succeeds_is_recorded() {
         let expected = usize::from(answer.status.is_success());
         assert_eq!(after - before, expected + own, "{id}");
     }
+}
+
+/// One change of each kind that succeeds: what, where, with which body.
+const CHANGES: &[(&str, &str, &str)] = &[
+    ("POST", "/v1/users", r#"{"name": "eve", "roles": [{"role": "responder"}]}"#),
+    ("PUT", "/v1/users/eve/roles", r#"{"roles": [{"role": "viewer"}]}"#),
+    ("POST", "/v1/users/eve/reset", ""),
+    ("POST", "/v1/users/eve/disable", ""),
+    ("POST", "/v1/users/eve/enable", ""),
+    ("POST", "/v1/tokens", r#"{"name": "export"}"#),
+    ("DELETE", "/v1/tokens/1", ""),
+    ("POST", "/v1/labels", r#"{"name": "l1"}"#),
+    ("POST", "/v1/labels/l1/endpoints", r#"{"add": [1]}"#),
+    ("DELETE", "/v1/labels/l1", ""),
+    ("POST", "/v1/enrol-secrets", r#"{"name": "s", "labels": ["l2"]}"#),
+    ("DELETE", "/v1/enrol-secrets/1", ""),
+    (
+        "POST",
+        "/v1/artifacts",
+        r#"{"yaml": "name: a.b\ntitle: t\ncolumns: [{name: a, type: int}]\nsources: {native: {query: SELECT 1 AS a}}"}"#,
+    ),
+    ("DELETE", "/v1/artifacts/a.b", ""),
+    ("POST", "/v1/hunts", r#"{"query": "SELECT 1"}"#),
+    ("POST", "/v1/hunts", r#"{"query": "SELECT 2"}"#),
+    ("POST", "/v1/hunts", r#"{"query": "SELECT 3"}"#),
+    ("POST", "/v1/queries", r#"{"query": "SELECT 1", "scope": {"endpoints": [1]}}"#),
+    ("POST", "/v1/collections", r#"{"artifact": "linux.processes", "endpoints": [1]}"#),
+    ("POST", "/v1/approvals/1/approve", r#"{"reason": "fine"}"#),
+    ("POST", "/v1/approvals/2/deny", ""),
+    ("POST", "/v1/hunts/3/approve", ""),
+    ("POST", "/v1/hunts/1/pause", ""),
+    ("POST", "/v1/hunts/1/resume", ""),
+    ("POST", "/v1/hunts/1/extend", r#"{"expires_in_seconds": 1000000}"#),
+    ("POST", "/v1/hunts/1/hold", r#"{"until": "2030-01-01T00:00:00Z"}"#),
+    ("POST", "/v1/hunts/1/hold", ""),
+    ("POST", "/v1/hunts/1/stop", ""),
+    ("DELETE", "/v1/hunts/1", ""),
+    ("DELETE", "/v1/endpoints/1", ""),
+    ("POST", "/v1/logout", ""),
+];
+
+#[tokio::test]
+async fn every_change_that_succeeds_is_recorded_on_both_databases() {
+    for temp in muster_testkit::TempCatalog::both().await.unwrap() {
+        let adjust = |with: &mut crate::kit::Adjust| {
+            with.options.approvals.hunt_above_endpoints = Some(1);
+        };
+        let api = Api::on(temp, adjust).await;
+        api.endpoint("one", true, "").await;
+        api.endpoint("two", false, "").await;
+        let ana = api.user("ana", json!([{"role": "administrator"}])).await;
+        let bob = api.user("bob", json!([{"role": "responder"}])).await;
+        for (method, path, body) in CHANGES {
+            let decides = path.contains("/approve") || path.contains("/deny");
+            let own_token = *path == "/v1/tokens/1";
+            let token = if decides { &bob } else { &ana };
+            let body =
+                if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+            // Token 1 is the one this test reads the log with: end a fresh one instead.
+            let path = if own_token { token_of(&api, &ana).await } else { (*path).to_owned() };
+            let answer = api.call(token, method.parse().unwrap(), &path, body).await;
+            let text = String::from_utf8_lossy(&answer.bytes).into_owned();
+            assert!(answer.status.is_success(), "{method} {path}: {text}");
+        }
+        let audited = api.audited("outcome=ok").await;
+        for operation in OPERATIONS.iter().filter(|operation| operation.audit == Audit::Change) {
+            let found = audited.iter().any(|record| record["operation"] == operation.id);
+            assert!(found, "{} left no record", operation.id);
+        }
+        let verdict = api.get(&api.root, "/v1/audit/verify").await.expect(200);
+        assert_eq!(verdict["intact"], true);
+        for called in walk().iter().filter(|called| called.operation.audit == Audit::Look) {
+            let answer = call(&api, &api.root, called).await;
+            assert!(answer.status.as_u16() < 500, "{}", called.operation.id);
+        }
+    }
+}
+
+async fn token_of(api: &Api, token: &str) -> String {
+    let listed = api.get(token, "/v1/tokens?limit=1000").await.expect(200);
+    let items = listed["items"].as_array().unwrap();
+    let made = items.iter().find(|item| item["kind"] == "token").unwrap();
+    format!("/v1/tokens/{}", made["no"])
+}
+
+#[tokio::test]
+async fn head_needs_what_get_needs() {
+    let api = Api::start().await;
+    for called in walk().iter().filter(|called| called.method == Method::GET) {
+        let answer = api.call("", Method::HEAD, &called.path, Value::Null).await;
+        assert_eq!(answer.status, 401, "{}", called.operation.id);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_told_with_a_time_to_come_again() {
+    let api = Api::start().await;
+    api.catalog.close().await;
+    let answer = api.get(&api.root, "/v1/endpoints").await;
+    assert_eq!(answer.headers["retry-after"], "1");
+    answer.refused(503, "unavailable");
 }
 
 #[test]

@@ -33,7 +33,6 @@ pub struct Api {
     pub bus: Arc<dyn Bus>,
     pub directory: Directory,
     pub presence: Presence,
-    pub hunts: Hunts,
     /// A token of the account `local`, which administers everything.
     pub root: String,
     _temp: TempCatalog,
@@ -83,7 +82,10 @@ impl Api {
     }
 
     pub async fn with(adjust: impl FnOnce(&mut Adjust)) -> Self {
-        let temp = TempCatalog::sqlite().await.unwrap();
+        Self::on(TempCatalog::sqlite().await.unwrap(), adjust).await
+    }
+
+    pub async fn on(temp: TempCatalog, adjust: impl FnOnce(&mut Adjust)) -> Self {
         let catalog = temp.catalog.clone();
         let clock = Arc::new(TestClock::new(START));
         let options = Options {
@@ -114,7 +116,7 @@ impl Api {
             instance,
             directory: directory.clone(),
             presence: presence.clone(),
-            hunts: hunts.clone(),
+            hunts,
             pressure: None,
             sql: adjusted.sql,
             version: "0.0.0-test".into(),
@@ -124,7 +126,7 @@ impl Api {
         });
         let root = bootstrap::local_token(&catalog, START).await.unwrap().expose().to_owned();
         let router = muster_api::router(state);
-        Self { router, catalog, clock, bus, directory, presence, hunts, root, _temp: temp }
+        Self { router, catalog, clock, bus, directory, presence, root, _temp: temp }
     }
 
     /// Any request.

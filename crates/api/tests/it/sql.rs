@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use http_body_util::BodyExt as _;
@@ -17,17 +16,20 @@ use crate::kit::{Adjust, Api, request};
 
 /// A child that runs this script with the answer's file as `$0`.
 fn child(script: &str, dir: &std::path::Path) -> impl FnOnce(&mut Adjust) {
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("pid", DataType::Int64, true),
-        Field::new("name", DataType::Utf8, true),
-    ]));
-    let columns: Vec<arrow::array::ArrayRef> = vec![
-        Arc::new(Int64Array::from(vec![Some(1), Some(2), None])),
-        Arc::new(StringArray::from(vec!["init", "two\nlines, \"quoted\"", "x"])),
+    let columns: [(&str, arrow::array::ArrayRef); 2] = [
+        ("pid", Arc::new(Int64Array::from(vec![Some(1), Some(2), None]))),
+        ("name", Arc::new(StringArray::from(vec!["init", "two\nlines, \"quoted\"", "x"]))),
     ];
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+    child_with(script, dir, RecordBatch::try_from_iter(columns).unwrap())
+}
+
+fn child_with(
+    script: &str,
+    dir: &std::path::Path,
+    batch: RecordBatch,
+) -> impl FnOnce(&mut Adjust) + use<> {
     let mut bytes = b"{\"answer\":\"ok\"}\n".to_vec();
-    let mut writer = StreamWriter::try_new(&mut bytes, &schema).unwrap();
+    let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).unwrap();
     writer.write(&batch).unwrap();
     writer.finish().unwrap();
     drop(writer);
@@ -165,4 +167,43 @@ async fn live_rows_reach_who_may_see_them() {
     assert_eq!(seen.matches("event: rows").count(), 1, "{seen}");
     assert!(seen.contains(r#""name":"dev-1","agent":1,"rows":[{"a":1}]"#), "{seen}");
     assert!(!seen.contains("board"), "{seen}");
+}
+
+#[tokio::test]
+async fn who_joins_late_gets_the_stored_rows_and_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let columns: [(&str, arrow::array::ArrayRef); 4] = [
+        ("agent", Arc::new(Int64Array::from(vec![1, 1, 1]))),
+        ("found", Arc::new(StringArray::from(vec!["a", "b", "c"]))),
+        ("_shard", Arc::new(Int64Array::from(vec![1, 1, 1]))),
+        ("_pos", Arc::new(Int64Array::from(vec![5, 5, 9]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let api = Api::with(child_with(ANSWERS, dir.path(), batch)).await;
+    api.endpoint("dev-1", true, "").await;
+    let made = api.post(&api.root, "/v1/hunts", json!({"query": "SELECT 1"})).await.expect(201);
+    let no = made["no"].as_u64().unwrap();
+    let path = format!("/v1/hunts/{no}/live");
+    let request = request(&api.root, http::Method::GET, &path, &Value::Null);
+    let mut body = api.router.clone().oneshot(request).await.unwrap().into_body();
+    let mut seen = String::new();
+    let read = async {
+        while !seen.contains("event: progress") {
+            let frame = body.frame().await.unwrap().unwrap();
+            seen.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+        }
+        // A hint of a record that was read from the segments already is not told again.
+        let hint = json!({"shard": 1, "pos": 9, "agent": 1, "rows": [{"found": "c"}]});
+        api.bus.publish(Topic::Live(HuntNo(no)), hint.to_string().into());
+        api.post(&api.root, &format!("/v1/hunts/{no}/stop"), Value::Null).await.expect(204);
+        while let Some(frame) = body.frame().await {
+            seen.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), read).await.expect("events");
+    assert_eq!(seen.matches("event: rows").count(), 2, "{seen}");
+    assert!(seen.contains(r#""rows":[{"found":"a"},{"found":"b"}]"#), "{seen}");
+    let end = seen.split("event: end").nth(1).unwrap();
+    assert!(end.contains(r#""state":"stopped""#) && end.contains(r#""row_count":3"#), "{end}");
+    assert!(end.contains(r#""cancelled":1"#), "{end}");
 }

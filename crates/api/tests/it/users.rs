@@ -62,6 +62,9 @@ async fn refusals_say_what_to_do() {
     api.delete(&api.root, "/v1/users").await.refused(405, "method_not_allowed");
     let huge = json!({"name": "x".repeat(2 << 20)});
     api.post(&api.root, "/v1/users", huge).await.refused(413, "too_large");
+    api.get(&api.root, "/v1/users/a%00b").await.refused(400, "malformed");
+    let nul = json!({"name": "a\u{0}b"});
+    api.post(&api.root, "/v1/users", nul).await.refused(400, "malformed");
     let taken = json!({"name": "local"});
     api.post(&api.root, "/v1/users", taken).await.refused(409, "conflict");
 }
