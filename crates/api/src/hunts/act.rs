@@ -98,8 +98,8 @@ pub(crate) async fn extend(
     Json(body): Json<Extension>,
 ) -> Result<StatusCode> {
     let hunt = find_to_change(&state, &caller, no).await?;
-    let until = caller.now().plus(Duration::from_secs(body.expires_in_seconds));
     let mut tx = state.begin().await?;
+    let until = tx.now().await?.plus(Duration::from_secs(body.expires_in_seconds));
     hunts::extend(&mut tx, hunt.org, hunt.no, until).await.map_err(refused)?;
     let details = json!({"expires_at": Time::from(until)});
     caller.record(&mut tx, subject(hunt.no), details).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::response::sse::Event;
 use muster_bus::{Hint, Topic};
 use muster_hunts::{Coverage as Counts, HuntDef, HuntKind};
-use muster_types::{Access, AgentNo, HuntNo};
+use muster_types::{Access, AgentNo, HuntNo, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -73,6 +73,8 @@ pub(super) struct Feed {
     /// Hints were missed: what is committed has to be looked through before the end.
     behind: bool,
     told: Option<Counts>,
+    /// Microseconds by which the database's clock is ahead of ours: hunts live by the former.
+    ahead: i64,
     rows: u64,
     bytes: u64,
 }
@@ -89,6 +91,7 @@ impl Feed {
             seen: HashSet::new(),
             behind: false,
             told: None,
+            ahead: 0,
             rows: 0,
             bytes: 0,
         }
@@ -124,6 +127,7 @@ impl Feed {
         let mut renew = ticks(RENEW);
         let mut progress = ticks(PROGRESS);
         let mut dirty = true;
+        self.compare_clocks().await?;
         if self.behind {
             self.fill().await?;
         }
@@ -152,6 +156,7 @@ impl Feed {
                 _ = renew.tick() => {
                     dirty = true;
                     announce(&*self.state.bus, self.hunt);
+                    self.compare_clocks().await?;
                     let (token, now) = (self.caller.principal.token_no, self.caller.now());
                     if !store::is_live(&self.state.catalog, token, now).await? {
                         return Ok(Over::SignedOut);
@@ -218,8 +223,14 @@ impl Feed {
 
     fn is_over(&self, hunt: &HuntDef, counts: &Counts) -> bool {
         let all = counts.total > 0 && counts.recruited > 0 && counts.ended() == counts.total;
-        let late = self.caller.now() > hunt.expires_at.plus(GRACE);
+        let now = Timestamp(self.caller.now().0.saturating_add(self.ahead));
+        let late = now > hunt.expires_at.plus(GRACE);
         hunt.state.is_ended() || late || (all && hunt.kind != HuntKind::Hunt)
+    }
+
+    async fn compare_clocks(&mut self) -> Result<()> {
+        self.ahead = self.state.catalog.now().await?.0 - self.caller.now().0;
+        Ok(())
     }
 
     async fn fill(&mut self) -> Result<()> {

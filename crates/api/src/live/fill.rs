@@ -6,7 +6,7 @@ use muster_types::{Access, HuntNo};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::problem::{Problem, Result};
+use crate::problem::{Code, Problem, Result};
 use crate::sql::{Format, Question, collect};
 use crate::state::ApiState;
 
@@ -37,7 +37,11 @@ pub(super) async fn missing(
         rows: Some(ROWS_MAX),
         subject: String::new(),
     };
-    let lines = collect(state, question, BYTES_MAX).await?;
+    let lines = match collect(state, question, BYTES_MAX).await {
+        // The table of an ad-hoc query appears with its first row.
+        Err(problem) if problem.code() == Code::InvalidQuery => return Ok(Vec::new()),
+        lines => lines?,
+    };
     let mut found: Vec<Found> = Vec::new();
     let mut last = None;
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

@@ -23,7 +23,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-pub const START: Timestamp = Timestamp(1_800_000_000_000_000);
+/// Before the database's clock, which hunts live by.
+pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
 
 /// One API with its catalog.
 pub struct Api {
