@@ -1,6 +1,6 @@
 //! The worker as a service, on both databases: leases, time, hints and hand-over.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,7 +143,7 @@ impl Site {
 fn held(epoch: Option<u64>) -> Held {
     let epochs = epoch.map(|epoch| (0..64).map(|n| (n, Epoch(epoch))).collect());
     let valid_until = tokio::time::Instant::now() + Duration::from_secs(600);
-    Held { epochs: epochs.unwrap_or_else(BTreeMap::new), valid_until }
+    Held { epochs: epochs.unwrap_or_default(), valid_until }
 }
 
 async fn next(hints: &mut Box<dyn Subscription>) -> (Topic, Bytes) {

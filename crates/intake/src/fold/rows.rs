@@ -29,6 +29,7 @@ impl Step<'_> {
         let answered: Vec<TaskId> =
             ends.iter().copied().filter(|task| self.is_answered(*task)).collect();
         self.counters.repeats += u64::from(!answered.is_empty());
+        let mut sources: Vec<String> = Vec::new();
         for item in items {
             match item {
                 Fact::Rows(rows) => match rows.task {
@@ -42,7 +43,17 @@ impl Step<'_> {
                             "rows that are no snapshot came in a message without identity";
                         self.refuse(&self.at(), &rows.source, message);
                     }
-                    _ => self.rows(&rows),
+                    None if sources.contains(&rows.source) => {
+                        // The first would look like a change when the message comes again.
+                        let message = "two snapshots of one source in a message without identity";
+                        self.refuse(&self.at(), &rows.source, message);
+                    }
+                    task => {
+                        self.rows(&rows);
+                        if task.is_none() {
+                            sources.push(rows.source);
+                        }
+                    }
                 },
                 Fact::End(end) => self.end(&end),
                 Fact::Started(task) => self.started(task),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use world::World;
 
-const RUNS: u64 = 6;
+const RUNS: u64 = 4;
 const STEPS: usize = 600;
 
 #[test]
