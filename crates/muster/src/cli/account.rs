@@ -61,8 +61,7 @@ pub async fn logout(context: Option<&str>) -> Result<(), CliError> {
     let mut contexts = Contexts::load(&Contexts::default_path())?;
     let (name, mut context) = contexts.select(context)?;
     if context.token.is_some() {
-        let ended: Result<Value, _> =
-            Client::new(&context)?.post("/v1/logout", &json!({})).await;
+        let ended: Result<Value, _> = Client::new(&context)?.post("/v1/logout", &json!({})).await;
         context.token = None;
         contexts.contexts.insert(name, context);
         contexts.save()?;
@@ -234,7 +233,9 @@ pub async fn token(session: &Session, command: Token) -> Result<(), CliError> {
 
 fn ask(prompt: &str) -> Result<String, CliError> {
     if !std::io::stdin().is_terminal() {
-        return Err(CliError::usage("there is no terminal to ask on; give NAME and --password-stdin"));
+        return Err(CliError::usage(
+            "there is no terminal to ask on; give NAME and --password-stdin",
+        ));
     }
     eprint!("{prompt}");
     std::io::stderr().flush()?;

@@ -131,6 +131,7 @@ pub enum Command {
     },
 
     /// Simulated fleets, for tests and benchmarks.
+    #[cfg(feature = "loadgen")]
     #[command(subcommand, hide = true)]
     Loadgen(super::loadgen::LoadgenCommand),
     /// Child process of the server: one query over results.

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::args::ServerArgs;
 use crate::client::{CliError, Exit};
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, RoleName};
 
 /// `muster config …`.
 #[derive(Subcommand)]
@@ -43,11 +43,20 @@ pub fn run(command: ConfigCommand) -> Result<(), CliError> {
 
 /// The configuration of these flags.
 pub fn load(server: &ServerArgs) -> Result<Config, CliError> {
+    load_with(&Config::default(), server, &[])
+}
+
+/// The same over other defaults, with roles from the command line.
+pub fn load_with(
+    defaults: &Config,
+    server: &ServerArgs,
+    roles: &[RoleName],
+) -> Result<Config, CliError> {
     let overrides = Overrides {
         data_dir: server.data.clone(),
         names: server.names.clone(),
-        ..Overrides::default()
+        roles: roles.to_vec(),
     };
-    config::load(server.config.as_deref(), &overrides)
+    config::load(defaults, server.config.as_deref(), &overrides)
         .map_err(|error| CliError::new(Exit::Refused, error.to_string()))
 }

@@ -59,8 +59,11 @@ pub fn run(command: ContextCommand, format: Format) -> Result<(), CliError> {
 }
 
 fn list(contexts: &Contexts, format: Format) -> Result<(), CliError> {
-    let mut printer =
-        Printer::new(format, std::io::stdout().lock(), &["current", "name", "address", "signed_in"]);
+    let mut printer = Printer::new(
+        format,
+        std::io::stdout().lock(),
+        &["current", "name", "address", "signed_in"],
+    );
     for (name, context) in &contexts.contexts {
         let row = json!({
             "current": if contexts.current.as_ref() == Some(name) { "*" } else { "" },

@@ -1,4 +1,123 @@
-//! The command line.
+//! The command line: a thin client of the API, and the start of servers and agents.
 
+mod account;
+mod agent;
+mod args;
+mod banner;
+mod beside_the_store;
+mod config;
+mod context;
+mod doctor;
+mod hunt;
+mod join;
+#[cfg(feature = "loadgen")]
+mod loadgen;
 pub mod output;
+mod plain;
+mod query;
+mod results;
+mod scope;
 mod session;
+mod up;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::client::{CliError, Exit};
+use args::{Args, Command};
+use plain::ArtifactCommand;
+use session::Session;
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.command {
+        Command::SqlWorker => return sql_worker(),
+        Command::AgentQuery => return muster_agent::query::child_main(),
+        _ => {}
+    }
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster: {error}");
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), CliError> {
+    let Args { context, output, command } = args;
+    match command {
+        Command::Up { server, no_agent } => up::up(&server, no_agent),
+        Command::Server { server, roles } => up::server(&server, &roles),
+        Command::Agent(command) => agent::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Context(command) => context::run(command, output),
+        Command::Artifact(ArtifactCommand::Check { file }) => plain::artifact_check(&file),
+        Command::User(account::User::Reset { name, data: Some(data) }) => {
+            beside_the_store::reset(&data, &name)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "muster", &mut std::io::stdout());
+            Ok(())
+        }
+        #[cfg(feature = "loadgen")]
+        Command::Loadgen(command) => loadgen::run(command),
+        command => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| CliError::new(Exit::Refused, error.to_string()))?;
+            runtime.block_on(ask(context.as_deref(), output, command))
+        }
+    }
+}
+
+/// Commands that talk to a server.
+async fn ask(
+    context: Option<&str>,
+    format: output::Format,
+    command: Command,
+) -> Result<(), CliError> {
+    match command {
+        Command::Login(args) => return account::login(context, args).await,
+        Command::Logout => return account::logout(context).await,
+        Command::Doctor(_) => return doctor::run(context, format).await,
+        _ => {}
+    }
+    let session = Session::open(context, format)?;
+    match command {
+        Command::Query(args) => query::run(&session, args).await,
+        Command::Collect(args) => hunt::collect(&session, args).await,
+        Command::Hunt(command) => hunt::run(&session, command).await,
+        Command::Results(args) => results::results(&session, args).await,
+        Command::Sql(args) => results::sql(&session, args).await,
+        Command::History(args) => plain::history(&session, args).await,
+        Command::Endpoints(args) => plain::endpoints(&session, args).await,
+        Command::Endpoint(command) => plain::endpoint(&session, command).await,
+        Command::Agents => plain::agents(&session).await,
+        Command::Label(command) => plain::label(&session, command).await,
+        Command::Enrolment(command) => plain::enrolment(&session, command).await,
+        Command::Artifact(command) => plain::artifact(&session, command).await,
+        Command::Whoami => account::whoami(&session).await,
+        Command::User(command) => account::user(&session, command).await,
+        Command::Token(command) => account::token(&session, command).await,
+        Command::Audit(command) => plain::audit(&session, command).await,
+        Command::Storage => plain::storage(&session).await,
+        Command::Instances => plain::instances(&session).await,
+        _ => Err(CliError::usage("this command needs no server")),
+    }
+}
+
+#[cfg(feature = "sql")]
+fn sql_worker() -> ExitCode {
+    muster_query::worker_main()
+}
+
+#[cfg(not(feature = "sql"))]
+fn sql_worker() -> ExitCode {
+    eprintln!("muster: this build has no SQL engine (feature `sql`)");
+    ExitCode::FAILURE
+}

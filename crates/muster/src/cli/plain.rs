@@ -1,7 +1,6 @@
 //! Commands that are one call: lists and single objects.
 
 use clap::Subcommand;
-use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -32,7 +31,8 @@ pub async fn endpoints(session: &Session, args: Endpoints) -> Result<(), CliErro
         query.push(("online", "true".to_owned()));
     }
     query.extend(args.search.map(|word| ("search", word)));
-    let columns = ["no", "name", "online", "platform", "os_name", "os_version", "labels", "last_seen"];
+    let columns =
+        ["no", "name", "online", "platform", "os_name", "os_version", "labels", "last_seen"];
     session.list("/v1/endpoints", &query, &columns).await
 }
 
@@ -85,7 +85,8 @@ pub async fn endpoint_number(session: &Session, given: &str) -> Result<u64, CliE
         [] => Err(CliError::new(Exit::Refused, format!("no endpoint is named {given:?}"))),
         _ => {
             let numbers: Vec<String> = exact.iter().map(|item| item["no"].to_string()).collect();
-            let message = format!("{given:?} names endpoints {}; give the number", numbers.join(", "));
+            let message =
+                format!("{given:?} names endpoints {}; give the number", numbers.join(", "));
             Err(CliError::usage(message))
         }
     }
@@ -94,7 +95,15 @@ pub async fn endpoint_number(session: &Session, given: &str) -> Result<u64, CliE
 /// `muster agents`.
 pub async fn agents(session: &Session) -> Result<(), CliError> {
     let columns = [
-        "no", "endpoint", "kind", "hostname", "state", "online", "version", "clone_of", "last_seen",
+        "no",
+        "endpoint",
+        "kind",
+        "hostname",
+        "state",
+        "online",
+        "version",
+        "clone_of",
+        "last_seen",
         "last_address",
     ];
     session.list("/v1/agents", &[], &columns).await
@@ -140,7 +149,9 @@ pub enum Label {
 pub async fn label(session: &Session, command: Label) -> Result<(), CliError> {
     let client = &session.client;
     match command {
-        Label::List => session.list("/v1/labels", &[], &["name", "endpoints", "description"]).await,
+        Label::List => {
+            session.list("/v1/labels", &[], &["name", "endpoint_count", "description"]).await
+        }
         Label::Create { name, description } => {
             let body = json!({"name": name, "description": description});
             session.object(&client.post("/v1/labels", &body).await?)
@@ -163,7 +174,7 @@ async fn members(
     }
     let path = format!("/v1/labels/{label}/endpoints");
     let body = json!({change: numbers});
-    let _: Value = session.client.send(Method::PATCH, &path, &body).await?;
+    let _: Value = session.client.post(&path, &body).await?;
     Ok(())
 }
 
@@ -194,19 +205,18 @@ pub enum Enrolment {
 pub async fn enrolment(session: &Session, command: Enrolment) -> Result<(), CliError> {
     match command {
         Enrolment::List => {
-            let columns = ["no", "name", "labels", "uses", "created_at", "expires_at", "revoked_at"];
-            session.list("/v1/enrolment-secrets", &[], &columns).await
+            let columns =
+                ["no", "name", "labels", "uses", "created_at", "expires_at", "revoked_at"];
+            session.list("/v1/enrol-secrets", &[], &columns).await
         }
         Enrolment::Create { name, labels, expires } => {
             let mut body = json!({"name": name, "labels": labels});
             if let Some(expires) = expires {
                 body["expires_in_seconds"] = expires.0.as_secs().into();
             }
-            session.object(&session.client.post("/v1/enrolment-secrets", &body).await?)
+            session.object(&session.client.post("/v1/enrol-secrets", &body).await?)
         }
-        Enrolment::Revoke { no } => {
-            session.client.delete(&format!("/v1/enrolment-secrets/{no}")).await
-        }
+        Enrolment::Revoke { no } => session.client.delete(&format!("/v1/enrol-secrets/{no}")).await,
     }
 }
 
@@ -242,7 +252,7 @@ pub async fn artifact(session: &Session, command: ArtifactCommand) -> Result<(),
     let client = &session.client;
     match command {
         ArtifactCommand::List => {
-            let columns = ["name", "title", "origin", "agent_kinds"];
+            let columns = ["name", "title", "built_in", "agent_kinds"];
             session.list("/v1/artifacts", &[], &columns).await
         }
         ArtifactCommand::Show { name } => {
@@ -262,7 +272,12 @@ pub fn artifact_check(file: &std::path::Path) -> Result<(), CliError> {
     let artifact = muster_artifact::parse(&read_file(file)?)
         .map_err(|error| CliError::new(Exit::Refused, format!("{}: {error}", file.display())))?;
     let kinds: Vec<&str> = artifact.sources.keys().map(|kind| kind.as_str()).collect();
-    println!("{} is fine: table {}, for {}", artifact.name, artifact.table_name(), kinds.join(", "));
+    println!(
+        "{} is fine: table {}, for {}",
+        artifact.name,
+        artifact.table_name(),
+        kinds.join(", ")
+    );
     Ok(())
 }
 
@@ -317,7 +332,8 @@ pub async fn audit(session: &Session, command: Audit) -> Result<(), CliError> {
             query.extend(principal.map(|name| ("principal", name)));
             query.extend(operation.map(|name| ("operation", name)));
             query.extend(since.map(|since| ("since_seconds", since.0.as_secs().to_string())));
-            let columns = ["at", "principal", "address", "operation", "subject", "outcome", "details"];
+            let columns =
+                ["at", "principal", "address", "operation", "subject", "outcome", "details"];
             session.list("/v1/audit", &query, &columns).await
         }
         Audit::Verify => {

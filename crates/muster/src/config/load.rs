@@ -30,8 +30,12 @@ pub struct ConfigError(pub Vec<String>);
 ///
 /// # Errors
 /// [`ConfigError`] with every fault, its key, where it came from, and a suggestion.
-pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config, ConfigError> {
-    let mut figment = Figment::from(Serialized::defaults(Config::default()));
+pub fn load(
+    defaults: &Config,
+    file: Option<&Path>,
+    overrides: &Overrides,
+) -> Result<Config, ConfigError> {
+    let mut figment = Figment::from(Serialized::defaults(defaults));
     if let Some(file) = file {
         if !file.is_file() {
             return Err(ConfigError(vec![format!(
@@ -136,7 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("muster.yaml");
         std::fs::write(&file, yaml).unwrap();
-        match load(Some(&file), &Overrides::default()) {
+        match load(&Config::default(), Some(&file), &Overrides::default()) {
             Ok(_) => "fine".to_owned(),
             Err(error) => error.to_string().replace(&file.display().to_string(), "FILE"),
         }
@@ -165,7 +169,7 @@ mod tests {
         let file = dir.path().join("muster.yaml");
         std::fs::write(&file, "data_dir: /from/file\nroles: [api]").unwrap();
         let flags = Overrides { data_dir: Some("/from/flag".into()), ..Overrides::default() };
-        let config = load(Some(&file), &flags).unwrap();
+        let config = load(&Config::default(), Some(&file), &flags).unwrap();
         assert_eq!(config.data_dir, PathBuf::from("/from/flag"));
         assert_eq!(config.roles, [RoleName::Api]);
     }

@@ -10,8 +10,8 @@ mod port_owner;
 mod sample;
 mod units;
 
-pub use listen::{BindError, Listen, Skipped};
-pub use load::{ConfigError, Overrides, load};
+pub use listen::Skipped;
+pub use load::{Overrides, load};
 pub use model::{Config, LogConfig, LogFormat, RoleName};
 pub use sample::{redacted_yaml, sample, schema};
 pub use units::{Size, Span};

@@ -33,14 +33,6 @@ pub fn instance_id(dir: &Path) -> anyhow::Result<InstanceId> {
     Ok(InstanceId(id))
 }
 
-/// The 32-byte key in this file; made on first use.
-pub fn secret_key(path: &Path) -> anyhow::Result<[u8; 32]> {
-    let bytes = read_or_create(path, || rand::random::<[u8; 32]>().to_vec())?;
-    bytes.try_into().map_err(|bytes: Vec<u8>| {
-        anyhow::anyhow!("{} must hold 32 bytes, not {}", path.display(), bytes.len())
-    })
-}
-
 /// Reads a small private file, or creates it whole and durable with mode 0600.
 fn read_or_create(path: &Path, make: impl FnOnce() -> Vec<u8>) -> anyhow::Result<Vec<u8>> {
     match std::fs::read(path) {

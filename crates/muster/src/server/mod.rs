@@ -1,9 +1,20 @@
 //! A server: composition of the roles. Build, then run, then drain; no logic of its own.
 
-pub mod ca;
-pub mod health;
+mod build;
+mod ca;
+mod certificates;
+mod health;
 pub mod identity;
 pub mod logging;
+mod metrics;
 pub mod names;
+mod operators;
+pub mod planes;
+mod run;
 pub mod runtimes;
-pub mod tls;
+mod signals;
+mod tls;
+
+pub use build::Server;
+pub use run::run;
+pub use signals::Signals;

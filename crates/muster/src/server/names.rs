@@ -14,6 +14,11 @@ pub fn machine_names(extra: &[String], addresses: &[IpAddr]) -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// The addresses this machine has now.
+pub fn addresses() -> Vec<IpAddr> {
+    muster_agent::tables::machine_addresses()
+}
+
 /// The machine's host name, where it is a valid DNS name.
 pub fn host_name() -> Option<String> {
     let name = hostname::get().ok()?.into_string().ok()?.to_ascii_lowercase();

@@ -1,0 +1,36 @@
+//! What works beside the store, without a server or a sign-in: whoever may read the data folder may be
+//! anybody in it already.
+
+use std::path::Path;
+
+use muster_catalog::{Catalog, Options};
+use muster_types::{Clock, SystemClock};
+use secrecy::ExposeSecret as _;
+
+use crate::client::{CliError, Exit};
+use crate::config::Config;
+use crate::server::planes::catalog_url;
+
+/// Gives a user a new one-time password; makes the account an administrator's when it is `admin`.
+pub fn reset(data: &Path, name: &str) -> Result<(), CliError> {
+    if !data.join("catalog.db").is_file() {
+        let message = format!("{} holds no catalog; give the server's data folder", data.display());
+        return Err(CliError::usage(message));
+    }
+    let config = Config { data_dir: data.to_owned(), ..Config::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let opened = Catalog::open(&catalog_url(&config), Options::default()).await;
+        let catalog = opened.map_err(|error| {
+            let hint = "stop the server first, or use `muster user reset NAME` signed in";
+            CliError::new(Exit::Refused, format!("{error}; {hint}"))
+        })?;
+        let now = SystemClock.now();
+        let reset = muster_api::auth::bootstrap::reset_user(&catalog, name, now).await;
+        let password = reset.map_err(anyhow::Error::from)?;
+        println!("{name}: one-time password {}", password.expose_secret());
+        println!("start the server, then: muster login {name}");
+        catalog.close().await;
+        Ok(())
+    })
+}

@@ -1,0 +1,140 @@
+//! Trust by fingerprint: the CA comes from the server itself and must be the one that was named.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use sha2::{Digest, Sha256};
+
+use super::agent::AgentFlags;
+use crate::client::{CliError, Exit};
+use crate::server::identity;
+
+/// Fetches the CA of the first server, checks it against the fingerprint and keeps it in the data folder.
+pub async fn pin_ca(flags: &mut AgentFlags, fingerprint: &str) -> Result<(), CliError> {
+    let wanted = parse(fingerprint)?;
+    let Some(server) = flags.servers.first() else {
+        return Err(CliError::usage("--server https://HOST:PORT is missing"));
+    };
+    let data = flags.data.get_or_insert_with(|| PathBuf::from("/var/lib/muster-agent")).clone();
+    identity::prepare_data_dir(&data)?;
+    let path = data.join("ca.pem");
+    if !path.exists() {
+        let pem = fetch(server, wanted).await?;
+        identity::write_private(&path, pem.as_bytes())?;
+    }
+    flags.ca = Some(path);
+    Ok(())
+}
+
+fn parse(fingerprint: &str) -> Result<[u8; 32], CliError> {
+    let digits: String = fingerprint.chars().filter(|c| *c != ':').collect();
+    let bytes = hex::decode(&digits).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| {
+        CliError::usage(format!("{fingerprint:?} is no SHA-256 fingerprint: 64 hexadecimal digits"))
+    })
+}
+
+async fn fetch(server: &str, wanted: [u8; 32]) -> Result<String, CliError> {
+    let unreachable = |why: String| CliError::new(Exit::Unreachable, format!("{server}: {why}"));
+    let url: http::Uri =
+        server.parse().map_err(|_| CliError::usage(format!("{server:?} is no URL")))?;
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = url.port_u16().unwrap_or(443);
+    let name = ServerName::try_from(host.clone())
+        .map_err(|_| CliError::usage(format!("{host:?} is no host name")))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let pinned = Arc::new(Pinned { wanted, met: Mutex::default(), provider: provider.clone() });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unreachable(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(pinned.clone())
+        .with_no_client_auth();
+    let connect = async {
+        let tcp = tokio::net::TcpStream::connect((host.as_str(), port)).await?;
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+    };
+    let connected = tokio::time::timeout(Duration::from_secs(15), connect).await;
+    let met = pinned.met.lock().expect("nobody panics with it").take();
+    match (connected, met) {
+        (Err(_), _) => Err(unreachable("no answer within 15 s".into())),
+        (Ok(Err(error)), _) => Err(unreachable(error.to_string())),
+        (Ok(Ok(_)), Some(ca)) => Ok(pem(&ca)),
+        (Ok(Ok(_)), None) => Err(unreachable("it showed no certificate".into())),
+    }
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let lines: Vec<&str> =
+        (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// Accepts a chain that holds the wanted CA and is good under it, and nothing else.
+#[derive(Debug)]
+struct Pinned {
+    wanted: [u8; 32],
+    met: Mutex<Option<CertificateDer<'static>>>,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let fits = |der: &&CertificateDer<'_>| Sha256::digest(der)[..] == self.wanted;
+        let Some(ca) = others.iter().find(fits) else {
+            let shown: Vec<String> =
+                others.iter().chain([leaf]).map(|der| hex::encode(Sha256::digest(der))).collect();
+            return Err(Error::General(format!(
+                "the server shows other certificates than the CA that was named; their SHA-256 are {}",
+                shown.join(", ")
+            )));
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+                .build()
+                .map_err(|error| Error::General(error.to_string()))?;
+        let verified = verifier.verify_server_cert(leaf, others, name, ocsp, now)?;
+        *self.met.lock().expect("nobody panics with it") = Some(ca.clone().into_owned());
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

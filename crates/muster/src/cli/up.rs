@@ -1,0 +1,236 @@
+//! `muster up` and `muster server`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use muster_types::{Clock, OrgId, SystemClock};
+use secrecy::ExposeSecret as _;
+use tokio_util::sync::CancellationToken;
+
+use super::args::ServerArgs;
+use super::banner::Banner;
+use super::config::load_with;
+use crate::client::{CliError, Context, Contexts};
+use crate::config::{Config, RoleName};
+use crate::server::runtimes::Runtimes;
+use crate::server::{self, Server, identity, logging, names};
+
+/// The context `up` leaves for the user who started it.
+const CONTEXT: &str = "local";
+/// How long the banner waits for this machine's own agent.
+const AGENT_WAIT: Duration = Duration::from_secs(3);
+
+/// `muster server`: from a configuration file, without an agent or a banner.
+pub fn server(args: &ServerArgs, roles: &[RoleName]) -> Result<(), CliError> {
+    let config = load_with(&Config::default(), args, roles)?;
+    let level = logging::install(&config.log)?;
+    let runtimes = Runtimes::new()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let server = runtimes.work.block_on(Server::build(config, clock))?;
+    for skipped in server.skipped() {
+        tracing::warn!("port {skipped}; the next one is taken");
+    }
+    let addresses = (server.operators_address(), server.agents_address());
+    tracing::info!(operators = %addresses.0, agents = %addresses.1, "serving");
+    server::run(server, &runtimes, level, |_| async {})?;
+    Ok(())
+}
+
+/// `muster up`: everything embedded, this machine enrolled, and a page that says how to go on.
+pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
+    let mut defaults = Config::default();
+    defaults.log.level = "warn".into();
+    let config = load_with(&defaults, args, &[])?;
+    let level = logging::install(&config.log)?;
+    let runtimes = Runtimes::new()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let data = config.data_dir.clone();
+    let (server, first) = runtimes.work.block_on(async {
+        let server = Server::build(config, clock.clone()).await?;
+        let first = FirstStart::prepare(&server, &*clock).await?;
+        anyhow::Ok((server, first))
+    })?;
+    leave_context(&server, &first)?;
+    let agent = if no_agent { None } else { Some(Companion::prepare(&server, &first)?) };
+    let banner = Banner {
+        skipped: server.skipped().iter().map(ToString::to_string).collect(),
+        operators: server.operators_address(),
+        agents: server.agents_address(),
+        host: names::reachable_address(&names::addresses()),
+        metrics: server.metrics_address(),
+        data: data.clone(),
+        fingerprint: server.fingerprint().to_owned(),
+        password: first.password.clone(),
+        secret: first.secret.clone(),
+    };
+    let sessions = server.sessions();
+    server::run(server, &runtimes, level, move |token| async move {
+        let Some(agent) = agent else {
+            banner.print();
+            return;
+        };
+        let printed = async {
+            let linked = async {
+                while sessions.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let linked = tokio::time::timeout(AGENT_WAIT, linked).await.is_ok();
+            banner.print();
+            if !linked {
+                eprintln!("this machine's own agent is not connected yet; it keeps trying");
+            }
+        };
+        tokio::join!(agent.supervise(&token), printed);
+    })?;
+    eprintln!("\nmuster has stopped; everything is kept in {}", data.display());
+    Ok(())
+}
+
+/// What the catalog has to hold before anybody can use it.
+struct FirstStart {
+    /// Of the administrator, on the very first start.
+    password: Option<String>,
+    /// For agents that enrol with the line of the banner.
+    secret: String,
+    /// For the context of the user who started it.
+    token: String,
+}
+
+impl FirstStart {
+    async fn prepare(server: &Server, clock: &dyn Clock) -> anyhow::Result<Self> {
+        let (catalog, now) = (server.catalog(), clock.now());
+        let password = muster_api::auth::bootstrap::bootstrap_admin(catalog, now)
+            .await
+            .context("make the first administrator")?;
+        let token = muster_api::auth::bootstrap::local_token(catalog, now)
+            .await
+            .context("make a token for this user")?;
+        let path = server.data_dir().join("enrol-secret");
+        let secret = match std::fs::read_to_string(&path) {
+            Ok(kept) => kept.trim().to_owned(),
+            Err(_) => {
+                let new = muster_endpoints::NewSecret {
+                    name: "up".into(),
+                    labels: Vec::new(),
+                    expires_at: None,
+                };
+                let org = OrgId::DEFAULT;
+                let (_, made) = muster_endpoints::create_secret(catalog, org, &new, "up", now)
+                    .await
+                    .context("make an enrolment secret")?;
+                identity::write_private(&path, made.as_bytes())?;
+                made
+            }
+        };
+        Ok(Self {
+            password: password.map(|password| password.expose_secret().to_owned()),
+            secret,
+            token: token.expose().to_owned(),
+        })
+    }
+}
+
+/// The user who started it needs no login: a context with a token, readable by them only.
+fn leave_context(server: &Server, first: &FirstStart) -> anyhow::Result<()> {
+    std::fs::write(server.data_dir().join("ca.pem"), server.ca_pem()).context("write ca.pem")?;
+    let mut contexts = Contexts::load(&Contexts::default_path())?;
+    let context = Context {
+        address: format!("https://localhost:{}", server.operators_address().port()),
+        ca_pem: Some(server.ca_pem().to_owned()),
+        token: Some(first.token.clone()),
+    };
+    contexts.contexts.insert(CONTEXT.into(), context);
+    contexts.current = Some(CONTEXT.into());
+    contexts.save()
+}
+
+/// This machine's own agent: a child process, started again when it ends.
+struct Companion {
+    program: PathBuf,
+    config: PathBuf,
+}
+
+impl Companion {
+    fn prepare(server: &Server, first: &FirstStart) -> anyhow::Result<Self> {
+        let dir = server.data_dir().join("agent");
+        identity::prepare_data_dir(&dir)?;
+        let dir = std::path::absolute(&dir).context("name the agent's folder")?;
+        let file = |name: &str, text: &str| -> anyhow::Result<PathBuf> {
+            let path = dir.join(name);
+            identity::write_private(&path, text.as_bytes())?;
+            Ok(path)
+        };
+        let config = muster_agent::AgentConfig {
+            servers: vec![format!("https://localhost:{}", server.agents_address().port())],
+            ca: file("ca.pem", server.ca_pem())?,
+            data: dir.join("data"),
+            secret_file: Some(file("secret", &first.secret)?),
+            // The environment's proxy is for the way out, not for this machine.
+            proxy: None,
+            buffer_mib: 256,
+        };
+        let text = serde_norway::to_string(&config).context("write the agent's file")?;
+        let config = file("agent.yaml", &text)?;
+        let program = std::env::current_exe().context("find this program")?;
+        Ok(Self { program, config })
+    }
+
+    /// Keeps it running until `shutdown`.
+    async fn supervise(&self, shutdown: &CancellationToken) {
+        let mut wait = Duration::from_millis(200);
+        loop {
+            let started = tokio::time::Instant::now();
+            match self.run(shutdown).await {
+                Ok(()) => return,
+                Err(problem) => tracing::warn!("this machine's agent ended: {problem}"),
+            }
+            // It ran well for a while: the next trouble is a new one.
+            if started.elapsed() > Duration::from_secs(60) {
+                wait = Duration::from_millis(200);
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
+            wait = (wait * 2).min(Duration::from_secs(30));
+        }
+    }
+
+    async fn run(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut child = self.command().spawn().context("start it")?;
+        let ended = shutdown.run_until_cancelled(child.wait()).await;
+        match ended {
+            Some(status) => anyhow::bail!("{}", status.context("wait for it")?),
+            None => {
+                // It saves its buffer and goes; one that hangs is killed.
+                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
+                    && let Some(pid) = rustix::process::Pid::from_raw(pid)
+                {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                }
+                if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
+                    let _ = child.kill().await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn command(&self) -> tokio::process::Command {
+        let level = std::env::var("MUSTER_LOG__LEVEL").unwrap_or_else(|_| "error".into());
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args([Path::new("agent"), Path::new("run"), Path::new("--with-parent")])
+            .arg("--config")
+            .arg(&self.config)
+            .env("MUSTER_LOG__LEVEL", level)
+            .env("no_proxy", "localhost")
+            .stdin(std::process::Stdio::null())
+            // Ctrl-C goes to the server, which ends the agent in its turn.
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
+}

@@ -1,0 +1,244 @@
+//! Running, and draining in order: listeners, sessions, workers, leases, stores.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use muster_cluster::Role;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::build::Server;
+use super::logging::LevelHandle;
+use super::runtimes::Runtimes;
+use super::signals::Signals;
+use super::{health, operators};
+
+/// A drain that takes longer ends the process all the same: nothing durable depends on it.
+const DRAIN_MAX: Duration = Duration::from_secs(25);
+
+/// Runs the server until a signal ends it. `alongside` runs once it serves, and ends with the listeners.
+///
+/// # Errors
+/// When a part failed that the server cannot do without.
+pub fn run<F: Future<Output = ()> + Send + 'static>(
+    server: Server,
+    runtimes: &Runtimes,
+    level: LevelHandle,
+    alongside: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()> {
+    runtimes.work.block_on(async move {
+        let mut signals = Signals::listen()?;
+        let mut running = Running::start(server, runtimes)?;
+        let alongside = alongside(running.front.token.clone());
+        running.front.tasks.spawn_on(alongside, runtimes.work.handle());
+        notify(sd_notify::NotifyState::Ready);
+        signals.wait(&running.failed, || running.reload(&level)).await;
+        notify(sd_notify::NotifyState::Stopping);
+        let failed = running.failed.is_cancelled();
+        tokio::select! {
+            () = running.drain() => {}
+            () = signals.again() => eprintln!("muster: ending at once"),
+            () = tokio::time::sleep(DRAIN_MAX) => eprintln!("muster: the drain took too long"),
+        }
+        anyhow::ensure!(!failed, "a part of the server failed; the log says which");
+        Ok(())
+    })
+}
+
+fn notify(state: sd_notify::NotifyState<'_>) {
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(&[state]);
+}
+
+/// What runs, in the groups it is stopped in.
+struct Running {
+    config: crate::config::Config,
+    clock: Arc<dyn muster_types::Clock>,
+    certificates: Arc<super::certificates::Certificates>,
+    ready: health::Ready,
+    planes: super::planes::Planes,
+    api_tasks: tokio_util::task::TaskTracker,
+    /// Listeners and what serves them.
+    front: Group,
+    /// Recruiting, folding, compacting.
+    work: Group,
+    /// What the others stand on: directory, hunts, presence.
+    ground: Group,
+    /// Heartbeat and leases.
+    cluster: Group,
+    /// Health and metrics.
+    health: Group,
+    failed: CancellationToken,
+}
+
+/// Tasks with one token.
+struct Group {
+    token: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Group {
+    fn new(token: CancellationToken) -> Self {
+        Self { token, tasks: JoinSet::new() }
+    }
+
+    async fn stop(mut self) {
+        self.token.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the server panicked");
+            }
+        }
+    }
+}
+
+impl Running {
+    fn start(server: Server, runtimes: &Runtimes) -> anyhow::Result<Self> {
+        let Server {
+            config,
+            clock,
+            planes,
+            certificates,
+            cluster: service,
+            directory,
+            presence,
+            hunts,
+            dispatcher,
+            worker,
+            janitor,
+            sessions,
+            delivery,
+            native,
+            api,
+            api_shutdown,
+            api_tasks,
+            registry,
+            listeners,
+            roles,
+            ready,
+        } = server;
+        let failed = CancellationToken::new();
+        let agents_runtime = runtimes.agents.handle();
+        let work_runtime = runtimes.work.handle();
+
+        let mut ground = Group::new(CancellationToken::new());
+        {
+            let (directory, token) = (directory.clone(), ground.token.clone());
+            ground.tasks.spawn_on(async move { directory.run(token).await }, work_runtime);
+            let (hunts, token) = (hunts, ground.token.clone());
+            ground.tasks.spawn_on(async move { hunts.run(token).await }, work_runtime);
+            let (catalog, bus) = (planes.catalog.clone(), planes.bus.clone());
+            let (presence, token) = (presence, ground.token.clone());
+            ground
+                .tasks
+                .spawn_on(async move { presence.run(catalog, bus, token).await }, work_runtime);
+        }
+
+        let mut cluster = Group::new(CancellationToken::new());
+        let (token, superseded) = (cluster.token.clone(), failed.clone());
+        let heartbeat = async move {
+            if let Err(error) = service.run(token).await {
+                tracing::error!(%error, "this instance lost its place in the cluster");
+                superseded.cancel();
+            }
+        };
+        cluster.tasks.spawn_on(heartbeat, work_runtime);
+
+        let mut work = Group::new(CancellationToken::new());
+        if let Some(dispatcher) = dispatcher {
+            work.tasks.spawn_on(dispatcher.run(work.token.clone()), work_runtime);
+        }
+        if let Some(worker) = worker {
+            work.tasks.spawn_on(worker.run(work.token.clone()), work_runtime);
+        }
+        if let Some(janitor) = janitor {
+            work.tasks.spawn_on(janitor.run(work.token.clone()), work_runtime);
+        }
+
+        // The API's streams end with the listener.
+        let mut front = Group::new(api_shutdown);
+        if roles.has(Role::Frontend) {
+            let listener = {
+                let _guard = agents_runtime.enter();
+                tokio::net::TcpListener::from_std(listeners.agents).context("listen for agents")?
+            };
+            let tls = certificates.agents.clone();
+            let serving = muster_gateway_native::serve(
+                listener,
+                tls,
+                native,
+                axum::Router::new(),
+                front.token.clone(),
+            );
+            front.tasks.spawn_on(serving, agents_runtime);
+            front.tasks.spawn_on(delivery.run(front.token.clone()), agents_runtime);
+            let revocations =
+                muster_gateway::follow_revocations(directory, sessions, front.token.clone());
+            front.tasks.spawn_on(revocations, agents_runtime);
+        }
+        if roles.has(Role::Api) {
+            let listener = {
+                let _guard = runtimes.api.enter();
+                tokio::net::TcpListener::from_std(listeners.operators)
+                    .context("listen for operators")?
+            };
+            let router = muster_api::router(api);
+            let tls = certificates.operators.clone();
+            let serving = operators::serve(listener, tls, router, front.token.clone());
+            front.tasks.spawn_on(serving, runtimes.api.handle());
+        }
+
+        let mut health = Group::new(CancellationToken::new());
+        let serving =
+            health::serve(listeners.metrics, ready.clone(), registry, health.token.clone());
+        let serving = async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "health and metrics cannot be served");
+            }
+        };
+        health.tasks.spawn_on(serving, runtimes.health.handle());
+        ready.set(true);
+        Ok(Self {
+            config,
+            clock,
+            certificates,
+            ready,
+            planes,
+            api_tasks,
+            front,
+            work,
+            ground,
+            cluster,
+            health,
+            failed,
+        })
+    }
+
+    /// SIGHUP: new leaves for the names of now, own certificates and the log level read again.
+    fn reload(&self, level: &LevelHandle) {
+        match self.certificates.renew(&self.config, &*self.clock) {
+            Ok(()) => tracing::info!("certificates are renewed"),
+            Err(error) => tracing::error!("certificates stay as they are: {error:#}"),
+        }
+        if let Err(error) = level.set(&self.config.log.level) {
+            tracing::error!("{error:#}");
+        }
+    }
+
+    /// Nothing acknowledged depends on this; it spares everybody the wait for time-outs.
+    async fn drain(self) {
+        self.ready.set(false);
+        self.front.stop().await;
+        self.api_tasks.close();
+        self.api_tasks.wait().await;
+        self.work.stop().await;
+        self.ground.stop().await;
+        self.cluster.stop().await;
+        self.planes.catalog.close().await;
+        if let Some(log) = &self.planes.log {
+            log.close().await;
+        }
+        self.health.stop().await;
+    }
+}
