@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::response::sse::Event;
 use muster_bus::{Hint, Topic};
-use muster_hunts::{Coverage as Counts, HuntDef, HuntKind};
+use muster_hunts::{Coverage as Counts, HuntDef, HuntKind, HuntState};
 use muster_types::{Access, AgentNo, HuntNo, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -213,7 +213,13 @@ impl Feed {
             self.told = Some(counts.clone());
         }
         if over {
-            let state = hunt.state.to_string();
+            // Everything is answered or out of time; the dispatcher writes it into the hunt in a moment.
+            let state = match hunt.state {
+                state if state.is_ended() => state,
+                _ if counts.ended() == counts.total => HuntState::Finished,
+                _ => HuntState::Expired,
+            };
+            let state = state.to_string();
             let coverage = Coverage::from(&counts);
             let end = LiveEnd { state, coverage, row_count: self.rows };
             self.event("end", &end).await?;

@@ -20,17 +20,17 @@ fn child(script: &str, dir: &std::path::Path) -> impl FnOnce(&mut Adjust) {
         ("pid", Arc::new(Int64Array::from(vec![Some(1), Some(2), None]))),
         ("name", Arc::new(StringArray::from(vec!["init", "two\nlines, \"quoted\"", "x"]))),
     ];
-    child_with(script, dir, RecordBatch::try_from_iter(columns).unwrap())
+    child_with(script, dir, &RecordBatch::try_from_iter(columns).unwrap())
 }
 
 fn child_with(
     script: &str,
     dir: &std::path::Path,
-    batch: RecordBatch,
+    batch: &RecordBatch,
 ) -> impl FnOnce(&mut Adjust) + use<> {
     let mut bytes = b"{\"answer\":\"ok\"}\n".to_vec();
     let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).unwrap();
-    writer.write(&batch).unwrap();
+    writer.write(batch).unwrap();
     writer.finish().unwrap();
     drop(writer);
     let file = dir.join("answer");
@@ -179,7 +179,7 @@ async fn who_joins_late_gets_the_stored_rows_and_the_end() {
         ("_pos", Arc::new(Int64Array::from(vec![5, 5, 9]))),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let api = Api::with(child_with(ANSWERS, dir.path(), batch)).await;
+    let api = Api::with(child_with(ANSWERS, dir.path(), &batch)).await;
     api.endpoint("dev-1", true, "").await;
     let made = api.post(&api.root, "/v1/hunts", json!({"query": "SELECT 1"})).await.expect(201);
     let no = made["no"].as_u64().unwrap();
