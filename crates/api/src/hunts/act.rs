@@ -66,16 +66,17 @@ pub(crate) async fn resume(
 
 /// Ends it: nobody else is asked, unfinished tasks are cancelled at their agents. Rows stay.
 #[utoipa::path(post, path = "/hunts/{no}/stop", operation_id = "hunts.stop", tag = "hunts",
-    params(("no" = u64, Path)), responses((status = NO_CONTENT)))]
+    params(("no" = u64, Path)), request_body = Reason, responses((status = NO_CONTENT)))]
 pub(crate) async fn stop(
     State(state): State<ApiState>,
     caller: Caller,
     Path(no): Path<u64>,
+    Json(body): Json<Reason>,
 ) -> Result<StatusCode> {
     let hunt = find_to_change(&state, &caller, no).await?;
     let mut tx = state.begin().await?;
     hunts::stop(&mut tx, hunt.org, hunt.no).await.map_err(refused)?;
-    caller.record(&mut tx, subject(hunt.no), json!({})).await?;
+    caller.record(&mut tx, subject(hunt.no), json!({"reason": body.reason})).await?;
     tx.commit().await?;
     announce(&state).await
 }
