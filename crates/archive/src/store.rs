@@ -111,6 +111,27 @@ impl Archive {
         Ok(bytes)
     }
 
+    /// Reads several pieces of an object, near ones together.
+    ///
+    /// # Errors
+    /// As [`Archive::get_range`].
+    pub async fn get_ranges(&self, name: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
+        check(name)?;
+        let wanted = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
+        if wanted > OBJECT_BYTES_MAX {
+            return Err(too_large(name, wanted));
+        }
+        let pieces = self.store.get_ranges(&Path::from(name), ranges).await;
+        let pieces = pieces.map_err(|error| Error::of(name, &error))?;
+        let cut =
+            ranges.iter().zip(&pieces).find(|(r, piece)| r.end - r.start != piece.len() as u64);
+        if let Some((range, piece)) = cut {
+            let reason = format!("{} of {} bytes are there", piece.len(), range.end - range.start);
+            return Err(Error::Damaged { object: name.to_owned(), reason });
+        }
+        Ok(pieces)
+    }
+
     /// Deletes an object. One that is not there is fine.
     ///
     /// # Errors

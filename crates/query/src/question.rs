@@ -1,0 +1,94 @@
+//! What all tables of one query share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_archive::{Archive, manifest};
+use muster_catalog::{Catalog, args};
+use muster_endpoints::Snapshot;
+use muster_types::{Access, HuntNo, SqlRequest, Timestamp};
+use tokio::sync::OnceCell;
+
+use crate::Error;
+use crate::results::Fleet;
+
+muster_catalog::statements! {
+    /// Which hunts there are, and where their rows go.
+    HUNT_TABLES = "
+        SELECT no, table_name, deleted_at
+        FROM hunt
+        WHERE org = $1
+        ORDER BY no";
+}
+
+/// One hunt, as far as table names need it.
+#[derive(Clone, Debug)]
+pub(crate) struct HuntTable {
+    /// Where its rows go.
+    pub table: String,
+    pub deleted: bool,
+}
+
+/// One asker's question. What is read from the catalog is read once, when it is first needed.
+pub(crate) struct Question {
+    pub access: Access,
+    pub catalog: Catalog,
+    pub archive: Archive,
+    pub now: Timestamp,
+    fleet: OnceCell<Arc<Fleet>>,
+    hunts: OnceCell<Arc<BTreeMap<HuntNo, HuntTable>>>,
+    tables: OnceCell<Arc<BTreeSet<String>>>,
+}
+
+impl Question {
+    pub(crate) async fn open(request: &SqlRequest) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self {
+            access: request.access.clone(),
+            catalog: Catalog::open_read_only(&request.catalog_url).await?,
+            archive: Archive::open(&request.archive_url)?,
+            now: request.now,
+            fleet: OnceCell::new(),
+            hunts: OnceCell::new(),
+            tables: OnceCell::new(),
+        }))
+    }
+
+    /// Endpoints and agents, and which of them the asker sees.
+    pub(crate) async fn fleet(&self) -> Result<&Arc<Fleet>, Error> {
+        let read = || async {
+            let snapshot = Snapshot::read(&self.catalog).await?;
+            Ok(Arc::new(Fleet::new(snapshot, &self.access)))
+        };
+        self.fleet.get_or_try_init(read).await
+    }
+
+    /// The hunts of the organisation, deleted ones too.
+    pub(crate) async fn hunts(&self) -> Result<&Arc<BTreeMap<HuntNo, HuntTable>>, Error> {
+        let read = || async {
+            let org = i64::from(self.access.org.0);
+            let mut hunts = BTreeMap::new();
+            for row in self.catalog.fetch_all(&HUNT_TABLES, args![org]).await? {
+                let deleted = row.get::<Option<i64>>("deleted_at")?.is_some();
+                let hunt = HuntTable { table: row.get("table_name")?, deleted };
+                hunts.insert(row.get("no")?, hunt);
+            }
+            Ok(Arc::new(hunts))
+        };
+        self.hunts.get_or_try_init(read).await
+    }
+
+    /// Result tables of the organisation; those of single hunts too.
+    pub(crate) async fn result_tables(&self) -> Result<&Arc<BTreeSet<String>>, Error> {
+        let read = || async {
+            let tables = manifest::tables(&self.catalog, self.access.org).await?;
+            Ok(Arc::new(tables.into_iter().collect()))
+        };
+        self.tables.get_or_try_init(read).await
+    }
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Question").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,12 @@
+//! Result tables: parts of the manifest, read from the archive, as far as the asker may see.
+
+mod fleet;
+mod part;
+mod prune;
+mod scan;
+mod table;
+mod virtuals;
+mod visible;
+
+pub(crate) use fleet::Fleet;
+pub(crate) use table::ResultTable;

@@ -1,0 +1,296 @@
+//! From a table, a projection and filters to a plan.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{DFSchema, Result, Statistics};
+use datafusion::config::TableParquetOptions;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr_common::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use roaring::RoaringBitmap;
+
+use super::Fleet;
+use super::part::{PartFile, PartReaders};
+use super::prune::prune;
+use super::table::ResultTable;
+use super::virtuals::{Virtual, VirtualExpr};
+use super::visible::{Rule, VisibleExpr};
+
+/// Columns besides the filtered ones from which on reading them only for rows that pass pays off.
+const WIDE: usize = 4;
+/// Below this share of visible agents in the fleet, one in so many, the same holds for access.
+const NARROW_ACCESS: u64 = 5;
+
+/// One scan of a result table.
+pub(super) struct Scan<'a> {
+    pub table: &'a ResultTable,
+    pub state: &'a dyn Session,
+    pub filters: &'a [Expr],
+    pub limit: Option<usize>,
+}
+
+impl Scan<'_> {
+    pub(super) async fn plan(
+        self,
+        projection: Option<&Vec<usize>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let table = self.table;
+        let fleet = table.question.fleet().await?;
+        let filters = self.physical_filters()?;
+        let parts = prune(table.parts().await?.to_vec(), &filters, &table.schema());
+        let (parts, rule) = self.rule(parts, fleet).await?;
+        let wanted: Vec<usize> = match projection {
+            Some(indices) => indices.clone(),
+            None => (0..table.schema().fields().len()).collect(),
+        };
+        if parts.is_empty() {
+            let schema = Arc::new(table.schema().project(&wanted)?);
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let columns = Columns::new(table, &wanted, &rule);
+        let pushdown = self.pays_off(&columns, &filters, &rule, fleet);
+        let scan = self.parquet(&parts, &columns, pushdown, rule.is_empty())?;
+        let scan = columns.filtered(scan, rule)?;
+        columns.finished(scan, fleet)
+    }
+
+    fn physical_filters(&self) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        let schema = DFSchema::try_from(Arc::clone(&self.table.schema()))?;
+        let physical = |expr: &Expr| self.state.create_physical_expr(expr.clone(), &schema);
+        self.filters.iter().map(physical).collect()
+    }
+
+    /// What must be checked row by row, and the parts that may pass. Where every row of every part
+    /// passes there is nothing to check.
+    async fn rule(
+        &self,
+        mut parts: Vec<Arc<PartFile>>,
+        fleet: &Fleet,
+    ) -> Result<(Vec<Arc<PartFile>>, Rule)> {
+        let mut rule = Rule::default();
+        if let Some(seen) = fleet.seen() {
+            parts.retain(|file| some_of(seen, file));
+            if !parts.iter().all(|file| all_of(seen, file)) {
+                rule.agents = Some(Arc::clone(seen));
+            }
+        }
+        if let Some(hunt) = self.table.hunt {
+            let only = |file: &Arc<PartFile>| {
+                file.part.info.hunt_min == hunt && file.part.info.hunt_max == hunt
+            };
+            if !parts.iter().all(only) {
+                rule.hunt = Some(hunt.0);
+            }
+        } else {
+            let hunts = self.table.question.hunts().await?;
+            let gone = hunts.iter().filter(|(_, hunt)| hunt.deleted).map(|(no, _)| no.0);
+            let gone: BTreeSet<u64> = gone.collect();
+            let concerned = |file: &Arc<PartFile>| {
+                let info = &file.part.info;
+                gone.range(info.hunt_min.0..=info.hunt_max.0).next().is_some()
+            };
+            if parts.iter().any(concerned) {
+                rule.gone = gone;
+            }
+        }
+        Ok((parts, rule))
+    }
+
+    /// Whether to read the other columns only for rows that pass: a few rows of many columns.
+    fn pays_off(
+        &self,
+        columns: &Columns,
+        filters: &[Arc<dyn PhysicalExpr>],
+        rule: &Rule,
+        fleet: &Fleet,
+    ) -> bool {
+        let filtered: BTreeSet<String> = filters
+            .iter()
+            .flat_map(|filter| collect_columns(filter))
+            .map(|column| column.name().to_owned())
+            .collect();
+        let fields = columns.read.iter().map(|at| self.table.file_schema.field(*at).name());
+        let others = fields.filter(|name| !filtered.contains(*name)).count();
+        if others < WIDE {
+            return false;
+        }
+        let narrow = rule.agents.as_ref().is_some_and(|seen| {
+            let all = fleet.snapshot.agents(self.table.question.access.org).count() as u64;
+            seen.len() * NARROW_ACCESS < all
+        });
+        !filters.is_empty() || rule.hunt.is_some() || narrow
+    }
+
+    fn parquet(
+        &self,
+        parts: &[Arc<PartFile>],
+        columns: &Columns,
+        pushdown: bool,
+        exact: bool,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = &self.table.file_schema;
+        let options = TableParquetOptions {
+            global: self.state.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let source = ParquetSource::new(Arc::clone(schema))
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(PartReaders))
+            .with_pushdown_filters(pushdown);
+        let rows = parts.iter().map(|file| file.part.info.row_count as usize).sum();
+        let bytes = parts.iter().map(|file| file.part.info.byte_count as usize).sum();
+        let statistics = Statistics {
+            num_rows: Precision::Exact(rows),
+            total_byte_size: Precision::Inexact(bytes),
+            column_statistics: Statistics::unknown_column(schema),
+        };
+        let files = parts.iter().enumerate().map(|(n, file)| {
+            let mut partitioned =
+                PartitionedFile::new(format!("part-{n}"), file.part.info.byte_count)
+                    .with_extension(Arc::clone(file));
+            let rows = Precision::Exact(file.part.info.row_count as usize);
+            partitioned.statistics =
+                Some(Arc::new(Statistics { num_rows: rows, ..Statistics::new_unknown(schema) }));
+            partitioned
+        });
+        let groups = FileGroup::new(files.collect())
+            .split_files(self.state.config_options().execution.target_partitions);
+        let store = ObjectStoreUrl::parse("archive://")?;
+        let config = FileScanConfigBuilder::new(store, Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(Some(columns.read.clone()))?
+            .with_limit(self.limit.filter(|_| exact && self.filters.is_empty()))
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// Whether an agent of the set may be in the part.
+fn some_of(seen: &RoaringBitmap, file: &PartFile) -> bool {
+    let info = &file.part.info;
+    seen.range(info.agent_min.0..=info.agent_max.0).next().is_some()
+}
+
+/// Whether nobody but agents of the set can be in the part.
+fn all_of(seen: &RoaringBitmap, file: &PartFile) -> bool {
+    let info = &file.part.info;
+    seen.contains_range(info.agent_min.0..=info.agent_max.0)
+}
+
+/// Which columns are wanted, and which must be read for them.
+struct Columns {
+    /// Columns of the file schema, in the order the scan gives them.
+    read: Vec<usize>,
+    /// What is wanted, in order.
+    wanted: Vec<Wanted>,
+    file_schema: SchemaRef,
+}
+
+enum Wanted {
+    Virtual(Virtual),
+    /// Index into the file schema.
+    File(usize),
+}
+
+impl Columns {
+    fn new(table: &ResultTable, wanted: &[usize], rule: &Rule) -> Self {
+        let virtuals = Virtual::ALL.len();
+        let wanted: Vec<Wanted> = wanted
+            .iter()
+            .map(|at| match Virtual::ALL.get(*at) {
+                Some(column) => Wanted::Virtual(*column),
+                None => Wanted::File(at - virtuals),
+            })
+            .collect();
+        let file_schema = Arc::clone(&table.file_schema);
+        let index = |name| file_schema.index_of(name).ok();
+        let mut read = Vec::new();
+        let mut add = |at: Option<usize>| {
+            if let Some(at) = at.filter(|at| !read.contains(at)) {
+                read.push(at);
+            }
+        };
+        for column in &wanted {
+            match column {
+                Wanted::File(at) => add(Some(*at)),
+                Wanted::Virtual(_) => add(index("agent")),
+            }
+        }
+        if rule.agents.is_some() {
+            add(index("agent"));
+        }
+        if rule.hunt.is_some() || !rule.gone.is_empty() {
+            add(index("hunt"));
+        }
+        Self { read, wanted, file_schema }
+    }
+
+    /// A column of the scan's output, by name.
+    fn column(&self, name: &str) -> Result<Arc<dyn PhysicalExpr>> {
+        let at = self.file_schema.index_of(name)?;
+        Ok(self.file(at))
+    }
+
+    fn file(&self, at: usize) -> Arc<dyn PhysicalExpr> {
+        let place = self.read.iter().position(|read| *read == at).unwrap_or(usize::MAX);
+        Arc::new(Column::new(self.file_schema.field(at).name(), place))
+    }
+
+    fn filtered(&self, scan: Arc<dyn ExecutionPlan>, rule: Rule) -> Result<Arc<dyn ExecutionPlan>> {
+        if rule.is_empty() {
+            return Ok(scan);
+        }
+        // A column that the rule does not ask for is not read; the other stands in for it.
+        let agents = if rule.agents.is_some() { "agent" } else { "hunt" };
+        let hunts = if rule.agents.is_none() || rule.hunt.is_some() || !rule.gone.is_empty() {
+            "hunt"
+        } else {
+            "agent"
+        };
+        let (agent, hunt) = (self.column(agents)?, self.column(hunts)?);
+        let visible = Arc::new(VisibleExpr { rule: Arc::new(rule), agent, hunt });
+        Ok(Arc::new(FilterExec::try_new(visible, scan)?))
+    }
+
+    fn finished(
+        &self,
+        scan: Arc<dyn ExecutionPlan>,
+        fleet: &Arc<Fleet>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let as_read = self.wanted.len() == self.read.len()
+            && self.wanted.iter().zip(&self.read).all(|(wanted, read)| match wanted {
+                Wanted::File(at) => at == read,
+                Wanted::Virtual(_) => false,
+            });
+        if as_read {
+            return Ok(scan);
+        }
+        let expr = |wanted: &Wanted| match wanted {
+            Wanted::File(at) => {
+                let name = self.file_schema.field(*at).name().clone();
+                Ok(ProjectionExpr { expr: self.file(*at), alias: name })
+            }
+            Wanted::Virtual(column) => {
+                let (fleet, agent) = (Arc::clone(fleet), self.column("agent")?);
+                let expr = Arc::new(VirtualExpr { column: *column, agent, fleet });
+                Ok(ProjectionExpr { expr, alias: column.name().to_owned() })
+            }
+        };
+        let exprs: Vec<ProjectionExpr> = self.wanted.iter().map(expr).collect::<Result<_>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(exprs, scan)?))
+    }
+}

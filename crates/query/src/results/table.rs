@@ -1,0 +1,110 @@
+//! A result table as DataFusion sees it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use muster_archive::manifest::{self, PartFilter};
+use muster_results::{SYSTEM_COLUMNS, data_type, system_fields};
+use muster_types::{ColumnDecl, HuntNo};
+use tokio::sync::OnceCell;
+
+use super::part::PartFile;
+use super::scan::Scan;
+use super::virtuals::Virtual;
+use crate::Error;
+use crate::question::Question;
+
+/// One table of the manifest, or what one hunt put there.
+#[derive(Debug)]
+pub(crate) struct ResultTable {
+    pub(super) question: Arc<Question>,
+    name: String,
+    pub(super) hunt: Option<HuntNo>,
+    /// Virtual columns, then those of [`ResultTable::file_schema`].
+    schema: SchemaRef,
+    /// What parts have.
+    pub(super) file_schema: SchemaRef,
+    /// The snapshot: the same parts however often the query names the table.
+    parts: OnceCell<Vec<Arc<PartFile>>>,
+}
+
+impl ResultTable {
+    /// `hidden` are the hidden columns that the text names; the others are not there at all.
+    pub(crate) fn new(
+        question: Arc<Question>,
+        name: &str,
+        hunt: Option<HuntNo>,
+        columns: &[ColumnDecl],
+        hidden: &[&str],
+    ) -> Self {
+        let is_hidden = |name: &str| SYSTEM_COLUMNS.iter().any(|c| c.hidden && c.name == name);
+        let (behind, before): (Vec<Field>, Vec<Field>) =
+            system_fields().into_iter().partition(|field| is_hidden(field.name()));
+        let own = columns.iter().map(|c| Field::new(&c.name, data_type(c.kind), true));
+        let behind = behind.into_iter().filter(|field| hidden.contains(&field.name().as_str()));
+        let fields = before.into_iter().chain(own).chain(behind).map(as_view);
+        let file_schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let fields = Virtual::ALL.map(|column| Arc::new(column.field()));
+        let fields = fields.into_iter().chain(file_schema.fields().iter().cloned());
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Self { question, name: name.to_owned(), hunt, schema, file_schema, parts: OnceCell::new() }
+    }
+
+    /// All parts that may have rows of this table.
+    pub(super) async fn parts(&self) -> Result<&[Arc<PartFile>], Error> {
+        let read = || async {
+            let mut filter = PartFilter::default();
+            if let Some(hunt) = self.hunt {
+                filter.hunt = hunt..=hunt;
+            }
+            let question = &self.question;
+            let parts =
+                manifest::parts_of(&question.catalog, question.access.org, &self.name, &filter);
+            let file = |part| PartFile::new(part, question.archive.clone());
+            Ok::<_, Error>(parts.await?.into_iter().map(file).collect())
+        };
+        Ok(self.parts.get_or_try_init(read).await?)
+    }
+}
+
+/// Text as views: what the reader makes fastest.
+fn as_view(field: Field) -> Field {
+    match field.data_type() {
+        DataType::Utf8 => field.with_data_type(DataType::Utf8View),
+        DataType::Binary => field.with_data_type(DataType::BinaryView),
+        _ => field,
+    }
+}
+
+#[async_trait]
+impl TableProvider for ResultTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Scan { table: self, state, filters, limit }.plan(projection).await
+    }
+}

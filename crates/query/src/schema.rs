@@ -1,0 +1,149 @@
+//! Which tables there are, found when a text names them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::error::DataFusionError;
+use muster_archive::manifest;
+use muster_types::{ColumnDecl, HuntNo};
+use tokio::sync::Mutex;
+
+use crate::Error;
+use crate::error::nearest;
+use crate::question::Question;
+use crate::results::ResultTable;
+use crate::tables::{Listed, SYSTEM_TABLES, Sheet};
+
+/// The one catalog.
+pub(crate) const CATALOG: &str = "muster";
+/// The one schema.
+pub(crate) const SCHEMA: &str = "public";
+
+/// All tables of one question.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    question: Arc<Question>,
+    /// Every name that can be asked for, and what it stands for.
+    names: BTreeMap<String, Name>,
+    /// Hidden columns that the text names.
+    hidden: Vec<&'static str>,
+    /// Tables are made once, so that each is one snapshot for the whole query.
+    made: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
+}
+
+#[derive(Clone, Debug)]
+enum Name {
+    Sheet(Sheet),
+    /// A table of the manifest.
+    Result,
+    /// What one hunt put into a table.
+    Hunt(HuntNo, String),
+}
+
+impl Tables {
+    pub(crate) async fn new(
+        question: Arc<Question>,
+        hidden: Vec<&'static str>,
+    ) -> Result<Self, Error> {
+        let mut names = BTreeMap::new();
+        let hunts = question.hunts().await?;
+        for table in question.result_tables().await?.iter() {
+            // The table of an ad-hoc query goes with its hunt.
+            if hunt_number(table).is_none() {
+                names.insert(table.clone(), Name::Result);
+            }
+        }
+        for (no, hunt) in hunts.iter().filter(|(_, hunt)| !hunt.deleted) {
+            names.insert(format!("hunt_{no}"), Name::Hunt(*no, hunt.table.clone()));
+        }
+        for (name, _) in SYSTEM_TABLES {
+            names.insert(name.to_owned(), Name::Result);
+        }
+        for sheet in Sheet::ALL {
+            names.insert(sheet.name().to_owned(), Name::Sheet(sheet));
+        }
+        Ok(Self { question, names, hidden, made: Mutex::default() })
+    }
+
+    /// What to say about a table that is not there.
+    pub(crate) fn unknown(&self, name: &str) -> Error {
+        let shown: BTreeSet<&str> = self.names.keys().map(String::as_str).collect();
+        let hint = nearest(&folded(name), shown.into_iter());
+        let hint = match hint {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "SHOW TABLES lists them".to_owned(),
+        };
+        Error::Asker(format!("there is no table {name:?}; {hint}"))
+    }
+
+    async fn make(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+        let Some(kind) = self.names.get(name) else { return Ok(None) };
+        let (table, hunt) = match kind {
+            Name::Sheet(sheet) => {
+                return Ok(Some(Arc::new(Listed::new(Arc::clone(&self.question), *sheet))));
+            }
+            Name::Result => (name, None),
+            Name::Hunt(no, table) => (table.as_str(), Some(*no)),
+        };
+        let question = &self.question;
+        let mut columns = manifest::columns(&question.catalog, question.access.org, table).await?;
+        if let Some((_, declared)) = SYSTEM_TABLES.iter().find(|(known, _)| *known == table) {
+            for (name, kind) in *declared {
+                if !columns.iter().any(|column| column.name == *name) {
+                    columns.push(ColumnDecl { name: (*name).to_owned(), kind: *kind });
+                }
+            }
+        }
+        let made = ResultTable::new(Arc::clone(question), table, hunt, &columns, &self.hidden);
+        Ok(Some(Arc::new(made)))
+    }
+}
+
+/// An artifact's name, `linux.processes`, stands for its table.
+pub(crate) fn folded(name: &str) -> String {
+    name.to_lowercase().replace('.', "_")
+}
+
+fn hunt_number(table: &str) -> Option<u64> {
+    table.strip_prefix("hunt_")?.parse().ok()
+}
+
+#[async_trait]
+impl SchemaProvider for Tables {
+    fn table_names(&self) -> Vec<String> {
+        self.names.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let name = folded(name);
+        let mut made = self.made.lock().await;
+        if let Some(table) = made.get(&name) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        let table = self.make(&name).await?;
+        if let Some(table) = &table {
+            made.insert(name, Arc::clone(table));
+        }
+        Ok(table)
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.names.contains_key(&folded(name))
+    }
+}
+
+/// The catalog that holds [`Tables`].
+#[derive(Debug)]
+pub(crate) struct OneSchema(pub Arc<Tables>);
+
+impl CatalogProvider for OneSchema {
+    fn schema_names(&self) -> Vec<String> {
+        vec![SCHEMA.to_owned()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        (name == SCHEMA).then(|| Arc::clone(&self.0) as Arc<dyn SchemaProvider>)
+    }
+}
