@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_stream::Entry;
-use muster_types::{Body, Epoch, HuntNo, Payload, Pos, Record, Shard, TaskFact, TaskId, Timestamp};
+use muster_types::{Body, Epoch, HuntNo, Payload, Pos, Shard, Timestamp};
 
 use super::batch::{self, Answers, Mentions, Pending};
 use super::commit::Cut;
@@ -55,7 +55,7 @@ impl Default for Options {
 
 /// A shard that is held.
 #[derive(Debug)]
-struct Holding {
+pub(super) struct Holding {
     epoch: Epoch,
     /// Up to here the last cut goes, committed or on its way.
     cut: Pos,
@@ -63,7 +63,7 @@ struct Holding {
     base: Option<String>,
     base_at: Timestamp,
     /// Positions of ends that were appended, per hunt: no second sweep before they are folded.
-    ends: HashMap<HuntNo, Pos>,
+    pub(super) ends: HashMap<HuntNo, Pos>,
 }
 
 /// What folding a batch brought besides state and rows.
@@ -77,11 +77,11 @@ pub struct Processed {
 
 /// Some shards, their states, and what is folded and not committed.
 pub struct Core {
-    deps: Arc<Deps>,
+    pub(super) deps: Arc<Deps>,
     options: Options,
-    held: BTreeMap<Shard, Holding>,
-    states: BTreeMap<Shard, ShardState>,
-    positions: BTreeMap<Shard, Pos>,
+    pub(super) held: BTreeMap<Shard, Holding>,
+    pub(super) states: BTreeMap<Shard, ShardState>,
+    pub(super) positions: BTreeMap<Shard, Pos>,
     pending: Pending,
 }
 
@@ -271,64 +271,6 @@ impl Core {
         }
     }
 
-    /// Facts that end tasks whose time is up, to be appended to the stream: they get their place in the
-    /// order there, and the fold takes them from there like anybody's.
-    ///
-    /// # Errors
-    /// When progress cannot be read.
-    pub async fn due(&mut self, limit: usize) -> Result<Vec<Record>, Error> {
-        let now = self.deps.clock.now();
-        let mut records = Vec::new();
-        for due in self.deps.hunts.due(now) {
-            if records.len() >= limit {
-                break;
-            }
-            self.load_progress(due.hunt).await?;
-            for agent in due.agents.iter() {
-                let shard = agent.shard();
-                let (Some(state), Some(holding)) = (self.states.get(&shard), self.held.get(&shard))
-                else {
-                    continue;
-                };
-                let folded = self.positions.get(&shard).copied().unwrap_or_default();
-                if holding.ends.get(&due.hunt).is_some_and(|appended| *appended > folded) {
-                    continue;
-                }
-                let progress = state.progress(due.hunt);
-                let done = progress.is_some_and(|progress| progress.is_terminal(agent));
-                if done || records.len() >= limit {
-                    continue;
-                }
-                let Some((org, kind)) = self.deps.hunts.agent(agent) else { continue };
-                let attempt = state.attempt(agent, due.hunt);
-                let task = TaskId { hunt: due.hunt, attempt };
-                let (outcome, reason) = (due.outcome, due.reason.clone());
-                records.push(Record {
-                    org,
-                    agent,
-                    kind,
-                    class: muster_types::Class::LifeCycle,
-                    received_at: now,
-                    body: Body::Fact(TaskFact::Ended { task, outcome, reason }),
-                });
-            }
-        }
-        Ok(records)
-    }
-
-    /// Remembers where records of [`Core::due`] were appended.
-    pub fn appended(&mut self, records: &[Record], positions: &[Pos]) {
-        for (record, pos) in records.iter().zip(positions) {
-            let Body::Fact(fact) = &record.body else { continue };
-            if let Some(holding) = self.held.get_mut(&record.shard()) {
-                if holding.ends.len() > 1024 {
-                    holding.ends.clear();
-                }
-                holding.ends.insert(fact.task().hunt, *pos);
-            }
-        }
-    }
-
     /// Reads the payloads that are objects. One that is gone makes its record poison.
     async fn payloads(
         &self,
@@ -382,7 +324,7 @@ impl Core {
         Ok(answers)
     }
 
-    async fn load_progress(&mut self, hunt: HuntNo) -> Result<(), Error> {
+    pub(super) async fn load_progress(&mut self, hunt: HuntNo) -> Result<(), Error> {
         if self.states.values().all(|state| state.has_progress(hunt)) {
             return Ok(());
         }

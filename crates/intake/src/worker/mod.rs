@@ -12,6 +12,7 @@
 mod batch;
 mod commit;
 mod core;
+mod ends;
 mod hunts;
 mod live;
 mod service;

@@ -7,6 +7,7 @@ mod agents;
 mod check;
 mod faults;
 mod hunts;
+mod instances;
 mod world;
 
 use std::collections::BTreeMap;

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use muster_archive::Archive;
-use muster_archive::compaction::CompactOptions;
 use muster_bus::local::LocalBus;
-use muster_intake::janitor;
-use muster_intake::worker::{Core, Cut, Deps, Error, Options, Watched};
+use muster_intake::worker::{Core, Cut, Deps, Error};
 use muster_stream::memory::MemoryStream;
 use muster_stream::{Reader, Stream};
 use muster_testkit::TempCatalog;
@@ -27,23 +24,23 @@ use crate::agents::{Agent, Sent, task};
 use crate::faults::{Dice, FaultyStore, FaultyStream};
 use crate::hunts::{Book, BookDecoder, Hunts};
 
-const INSTANCES: usize = 3;
+pub const INSTANCES: usize = 3;
 /// Agents of four shards and four kinds.
 const AGENTS: [u32; 12] = [1, 2, 3, 4, 65, 66, 67, 68, 129, 130, 131, 132];
 /// 2100-01-01: whatever the objects' store says, they are older.
 pub const START: Timestamp = Timestamp(4_102_444_800_000_000);
 
 /// One server process.
-struct Instance {
-    deps: Arc<Deps>,
+pub struct Instance {
+    pub deps: Arc<Deps>,
     /// Steps until it crashes.
-    fuse: Arc<AtomicI64>,
+    pub fuse: Arc<AtomicI64>,
     /// What it believes to hold.
-    held: BTreeMap<Shard, Epoch>,
-    core: Option<Core>,
-    reader: Option<Box<dyn Reader>>,
+    pub held: BTreeMap<Shard, Epoch>,
+    pub core: Option<Core>,
+    pub reader: Option<Box<dyn Reader>>,
     /// Cut and not committed.
-    cut: Option<Cut>,
+    pub cut: Option<Cut>,
 }
 
 pub struct World {
@@ -56,8 +53,8 @@ pub struct World {
     pub dice: Arc<Dice>,
     book: Arc<Book>,
     agents: Vec<Agent>,
-    instances: Vec<Instance>,
-    epochs: BTreeMap<Shard, Epoch>,
+    pub instances: Vec<Instance>,
+    pub epochs: BTreeMap<Shard, Epoch>,
     next_row: u64,
     next_hunt: u64,
     /// Every row that an agent made; each must be stored once.
@@ -308,137 +305,6 @@ impl World {
             }
         }
         Payload::Inline(bytes)
-    }
-
-    /// Shards go to other instances, which know at once; who had them may not.
-    fn move_leases(&mut self) {
-        let to = self.rng.random_range(0..INSTANCES);
-        for n in 1..5 {
-            if !self.rng.random_bool(0.5) {
-                continue;
-            }
-            let shard = Shard::new(n).unwrap();
-            let epoch = self.epochs.entry(shard).or_insert(Epoch(0));
-            epoch.0 += 1;
-            self.instances[to].held.insert(shard, *epoch);
-        }
-        self.crash(to);
-    }
-
-    /// Learns what it holds.
-    fn notice(&mut self, index: usize) {
-        let instance = &mut self.instances[index];
-        let before = instance.held.len();
-        instance.held.retain(|shard, epoch| self.epochs[shard] == *epoch);
-        if instance.held.len() != before {
-            self.crash(index);
-        }
-    }
-
-    fn crash(&mut self, index: usize) {
-        let instance = &mut self.instances[index];
-        (instance.core, instance.reader, instance.cut) = (None, None, None);
-        instance.fuse.store(i64::MAX, Ordering::SeqCst);
-    }
-
-    fn failed(&mut self, index: usize, error: &Error) {
-        match error {
-            Error::Fenced(_) => self.fenced += 1,
-            _ => self.crashes += 1,
-        }
-        self.crash(index);
-    }
-
-    /// Opens what it holds if need be, then reads and folds what is there.
-    async fn work(&mut self, index: usize) {
-        if let Err(error) = self.try_work(index).await {
-            self.failed(index, &error);
-        }
-    }
-
-    async fn try_work(&mut self, index: usize) -> Result<(), Error> {
-        let instance = &mut self.instances[index];
-        if instance.held.is_empty() {
-            return Ok(());
-        }
-        if instance.core.is_none() {
-            let options = Options { delta_bytes_max: 2_000, ..Options::default() };
-            let core = Core::open(instance.deps.clone(), options, &instance.held).await?;
-            if core.positions().is_empty() {
-                return Ok(());
-            }
-            instance.reader = Some(instance.deps.stream.reader(core.positions()).await?);
-            instance.core = Some(core);
-        }
-        let (Some(core), Some(reader)) = (&mut instance.core, &mut instance.reader) else {
-            return Ok(());
-        };
-        let bytes = self.rng.random_range(1..4_000);
-        if let Some(entries) = reader.next(bytes).now_or_never() {
-            core.process(entries?, &Watched::default()).await?;
-        }
-        Ok(())
-    }
-
-    async fn cut(&mut self, index: usize) {
-        let instance = &mut self.instances[index];
-        if instance.cut.is_some() {
-            return;
-        }
-        let Some(core) = &mut instance.core else { return };
-        match core.cut().await {
-            Ok(cut) => instance.cut = cut,
-            Err(error) => self.failed(index, &error),
-        }
-    }
-
-    async fn commit(&mut self, index: usize) {
-        let instance = &mut self.instances[index];
-        let Some(cut) = instance.cut.take() else { return };
-        match cut.commit(&instance.deps).await {
-            Ok(_) => {
-                self.commits += 1;
-                if let Some(core) = &mut instance.core {
-                    core.committed();
-                }
-            }
-            Err(error) => self.failed(index, &error),
-        }
-    }
-
-    async fn sweep(&mut self, index: usize) {
-        if let Err(error) = self.try_sweep(index).await {
-            self.failed(index, &error);
-        }
-    }
-
-    async fn try_sweep(&mut self, index: usize) -> Result<(), Error> {
-        let instance = &mut self.instances[index];
-        let Some(core) = &mut instance.core else { return Ok(()) };
-        let records = core.due(1000).await?;
-        if let Ok(positions) = instance.deps.stream.append(records.clone()).await {
-            core.appended(&records, &positions);
-        }
-        Ok(())
-    }
-
-    /// Merges what is there, drops what was replaced; stops at any failure.
-    pub async fn tidy(&mut self) {
-        let options = janitor::Options {
-            compact: CompactOptions {
-                min_age: Duration::ZERO,
-                min_parts: 2,
-                grace: Duration::from_secs(60),
-                ..CompactOptions::default()
-            },
-            ..janitor::Options::default()
-        };
-        let now = self.clock.now();
-        let round = janitor::round(&self.temp.catalog, &self.archive, &options, false, now);
-        match round.await {
-            Ok(round) => self.compacted += u64::from(round.compacted),
-            Err(error) => assert!(error.is_retryable(), "{error}"),
-        }
     }
 
     /// Who was recruited for what.
