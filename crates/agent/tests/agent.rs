@@ -52,13 +52,7 @@ async fn it_enrols_once_answers_and_knows_itself_after_a_restart() {
     let (rows, end) = link.answer(7).await;
     assert_eq!(rows, [serde_json::json!({"uid": 0, "username": "root"})]);
     assert_eq!((end.outcome, end.message.as_str()), (None, ""));
-    let acked = data.path().join("buffer/acked");
-    let noted = async {
-        while std::fs::metadata(&acked).map_or(0, |metadata| metadata.len()) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(common::PATIENCE, noted).await.expect("the ack is noted");
+    link.settled().await;
     agent.stop().await;
 
     let agent = Running::start(options(&server, data.path()));

@@ -78,7 +78,8 @@ pub struct ProxyRules {
 }
 
 impl ProxyRules {
-    /// The explicit proxy; without one what `https_proxy` and `no_proxy` say, in either case.
+    /// The explicit proxy; without one what `https_proxy` and `no_proxy` say, in either case, and this
+    /// machine itself is reached directly.
     ///
     /// # Errors
     /// [`BadUrl`] for a proxy that cannot be read.
@@ -96,7 +97,9 @@ impl ProxyRules {
         let proxy = either("https_proxy").map(|text| Proxy::parse(&text)).transpose()?;
         let direct = either("no_proxy").unwrap_or_default();
         let direct = direct.split(',').map(|entry| entry.trim().to_ascii_lowercase());
-        Ok(Self { proxy, direct: direct.filter(|entry| !entry.is_empty()).collect() })
+        let own = ["localhost", "127.0.0.0/8", "::1"].map(str::to_owned);
+        let direct = own.into_iter().chain(direct.filter(|entry| !entry.is_empty()));
+        Ok(Self { proxy, direct: direct.collect() })
     }
 
     /// The proxy for a server, if one is to be taken.

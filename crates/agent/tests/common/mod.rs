@@ -208,6 +208,17 @@ impl Link {
         self.socket.send(Message::Ping(Bytes::new())).await.unwrap();
     }
 
+    /// Returns when the agent has read everything said so far.
+    pub async fn settled(&mut self) {
+        self.ping().await;
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a pong");
+            if let Message::Pong(_) = next.expect("a link").unwrap() {
+                return;
+            }
+        }
+    }
+
     /// The next frame; `None` when the agent has gone.
     pub async fn hear(&mut self) -> Option<AgentFrame> {
         loop {
