@@ -40,7 +40,7 @@ pub async fn run(context: Option<&str>, format: super::output::Format) -> Result
         }),
     }
     if let Ok(verified) = session.client.get::<Value>("/v1/audit/verify").await
-        && verified["ok"].as_bool() == Some(false)
+        && verified["intact"].as_bool() == Some(false)
     {
         findings.push(Finding {
             name: "audit",

@@ -299,7 +299,7 @@ pub struct History {
 
 /// `muster history`.
 pub async fn history(session: &Session, args: History) -> Result<(), CliError> {
-    let mut query = vec![("mine", (!args.all).to_string())];
+    let mut query = vec![("all", args.all.to_string())];
     query.extend(args.search.map(|word| ("search", word)));
     let columns = ["no", "kind", "title", "requested_by", "created_at", "state", "coverage"];
     session.list("/v1/history", &query, &columns).await
@@ -339,7 +339,7 @@ pub async fn audit(session: &Session, command: Audit) -> Result<(), CliError> {
         Audit::Verify => {
             let answer: Value = session.client.get("/v1/audit/verify").await?;
             session.object(&answer)?;
-            if answer["ok"].as_bool() == Some(true) {
+            if answer["intact"].as_bool() == Some(true) {
                 return Ok(());
             }
             Err(CliError::new(Exit::Refused, "the audit log was changed"))

@@ -48,7 +48,7 @@ pub fn load(
     // Variables that are not configuration keys, such as MUSTER_CONTEXT, have one part only.
     let nested = Env::prefixed("MUSTER_").split("__").filter(|key| {
         let first = key.as_str().split('.').next().unwrap_or_default();
-        TOP_LEVEL.contains(&first)
+        TOP_LEVEL.iter().any(|name| name.eq_ignore_ascii_case(first))
     });
     figment = figment.merge(nested).merge(Serialized::defaults(overrides));
     let config: Config = figment
