@@ -17,6 +17,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::deletion::{self, Purge};
+
 muster_catalog::statements! {
     /// The bases of all shards; there are 64.
     small BASES = "
@@ -93,6 +95,7 @@ impl Janitor {
     /// Works until `shutdown`; what is under way then is dropped, which every step allows.
     pub async fn run(self, shutdown: CancellationToken) {
         let work = async {
+            let mut purge = Purge::default();
             let mut rounds = 0_u32;
             loop {
                 tokio::time::sleep(self.options.every).await;
@@ -102,7 +105,15 @@ impl Janitor {
                 let slow = rounds.is_multiple_of(self.options.rounds_between_slow);
                 rounds = rounds.wrapping_add(1);
                 let now = self.clock.now();
-                match round(&self.catalog, &self.archive, &self.options, slow, now).await {
+                let mut options = self.options.clone();
+                let done = async {
+                    options.compact.dropped = deletion::dropped(&self.catalog, now).await?;
+                    let done = round(&self.catalog, &self.archive, &options, slow, now).await?;
+                    let (steps, compact) = (options.steps_max, &self.options.compact);
+                    purge.step(&self.catalog, &self.archive, compact, steps, now).await?;
+                    Ok(done)
+                };
+                match done.await {
                     Ok(done) if done != Round::default() => tracing::debug!(?done, "janitor"),
                     Ok(_) => {}
                     Err(Error::Stale) => {}

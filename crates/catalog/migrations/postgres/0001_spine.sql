@@ -88,6 +88,7 @@ CREATE TABLE agent (
 );
 CREATE INDEX agent_endpoint ON agent (endpoint_no);
 CREATE INDEX agent_change ON agent (change);
+CREATE INDEX agent_deleted ON agent (deleted_at) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE label (
     no BIGINT NOT NULL PRIMARY KEY,
@@ -180,6 +181,8 @@ CREATE TABLE hunt (
 CREATE INDEX hunt_change ON hunt (change);
 CREATE INDEX hunt_state ON hunt (state, no);
 CREATE INDEX hunt_org ON hunt (org, no);
+CREATE INDEX hunt_deleted ON hunt (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX hunt_hold ON hunt (hold_until) WHERE hold_until IS NOT NULL;
 
 -- Recruited agents, a compressed bitmap of agent numbers a wave. Written by the dispatcher alone.
 CREATE TABLE hunt_wave (

@@ -1,0 +1,115 @@
+//! Physical deletion: what was deleted is hidden at once, and leaves the archive here.
+//!
+//! Compaction leaves deleted rows out of what it writes. For parts that no compaction would touch
+//! again, a walk over all of them follows each batch of deletions; how far deletions were walked for is
+//! kept in the catalog, so that a restart does not walk for old ones again. While any hunt is held
+//! nothing is deleted physically: a hold is a promise about rows, whoever's they are.
+
+use muster_archive::compaction::CompactOptions;
+use muster_archive::purge::{Place, purge_next};
+use muster_archive::{Archive, Error};
+use muster_catalog::{Catalog, Priority, args};
+use muster_results::Dropped;
+use muster_types::{AgentNo, HuntNo, Timestamp};
+
+muster_catalog::statements! {
+    /// Agents that were deleted after a time.
+    DELETED_AGENTS = "
+        SELECT no, deleted_at FROM agent
+        WHERE deleted_at IS NOT NULL AND deleted_at > $1";
+    /// Hunts that were deleted after a time.
+    DELETED_HUNTS = "
+        SELECT no, deleted_at FROM hunt
+        WHERE deleted_at IS NOT NULL AND deleted_at > $1";
+    /// Whether anything is held.
+    HELD = "
+        SELECT no FROM hunt
+        WHERE hold_until IS NOT NULL AND hold_until > $1
+        LIMIT 1";
+    /// Deletions up to this time were walked for.
+    WALKED = "SELECT seq FROM feed WHERE topic = 'purge/walked'";
+    /// Remembers that they were.
+    SET_WALKED = "
+        INSERT INTO feed (topic, seq) VALUES ('purge/walked', $1)
+        ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq WHERE feed.seq < excluded.seq";
+}
+
+/// Everything that is deleted and may leave the archive, as of now.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn dropped(catalog: &Catalog, now: Timestamp) -> Result<Dropped, Error> {
+    Ok(since(catalog, Timestamp(i64::MIN), now).await?.0)
+}
+
+/// What was deleted after `after`, and when the last of it was.
+async fn since(
+    catalog: &Catalog,
+    after: Timestamp,
+    now: Timestamp,
+) -> Result<(Dropped, Timestamp), Error> {
+    let mut dropped = Dropped::default();
+    let mut last = after;
+    if catalog.fetch_optional(&HELD, args![now]).await?.is_some() {
+        return Ok((dropped, last));
+    }
+    for row in catalog.fetch_all(&DELETED_AGENTS, args![after]).await? {
+        dropped.agents.insert(row.get::<AgentNo>("no")?);
+        last = last.max(row.get("deleted_at")?);
+    }
+    for row in catalog.fetch_all(&DELETED_HUNTS, args![after]).await? {
+        dropped.hunts.insert(row.get::<HuntNo>("no")?);
+        last = last.max(row.get("deleted_at")?);
+    }
+    Ok((dropped, last))
+}
+
+/// A walk over the archive for one batch of deletions.
+#[derive(Debug)]
+struct Batch {
+    options: CompactOptions,
+    last: Timestamp,
+    place: Place,
+}
+
+/// Walks, a few steps at a time.
+#[derive(Debug, Default)]
+pub struct Purge(Option<Batch>);
+
+impl Purge {
+    /// Takes up to `steps` parts; how many were looked at. A walk that is cut short begins again.
+    ///
+    /// # Errors
+    /// When the catalog or the archive fails, or a part was compacted meanwhile: call it again.
+    pub async fn step(
+        &mut self,
+        catalog: &Catalog,
+        archive: &Archive,
+        options: &CompactOptions,
+        steps: u32,
+        now: Timestamp,
+    ) -> Result<u32, Error> {
+        if self.0.is_none() {
+            let walked = catalog.fetch_optional(&WALKED, args![]).await?;
+            let walked = walked.map_or(Ok(i64::MIN), |row| row.get("seq"))?;
+            let (dropped, last) = since(catalog, Timestamp(walked), now).await?;
+            if dropped == Dropped::default() {
+                return Ok(0);
+            }
+            let options = CompactOptions { dropped, ..options.clone() };
+            self.0 = Some(Batch { options, last, place: Place::default() });
+        }
+        let Some(batch) = &mut self.0 else { return Ok(0) };
+        for step in 0..steps {
+            match purge_next(catalog, archive, &batch.options, &batch.place, now).await? {
+                Some(purged) => batch.place = purged.next,
+                None => {
+                    catalog.execute(Priority::Presence, &SET_WALKED, args![batch.last]).await?;
+                    self.0 = None;
+                    return Ok(step);
+                }
+            }
+        }
+        Ok(steps)
+    }
+}
