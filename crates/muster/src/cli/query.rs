@@ -1,6 +1,7 @@
 //! `muster query`: a SQL question to online endpoints, rows as they are answered.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,6 +16,9 @@ use crate::config::Span;
 
 /// Above this many endpoints a question is asked before it is sent.
 pub const ASK_ABOVE: u64 = 100;
+
+/// How long a question waits for the first endpoint to come online.
+const RETURN_WAIT: Duration = Duration::from_secs(2);
 
 /// `muster query`.
 #[derive(Args)]
@@ -60,11 +64,15 @@ pub async fn run(session: &Session, args: Query) -> Result<(), CliError> {
         "timeout_seconds": args.timeout.0.as_secs().max(1),
         "dry_run": true,
     });
-    let reach: Value = session.client.post("/v1/queries", &body).await?;
+    let reach = reach(session, &body).await?;
     let online = reach["online"].as_u64().unwrap_or_default();
     if args.dry_run {
         println!("{}", reach_sentence(&reach));
         return Ok(());
+    }
+    if online == 0 {
+        let message = format!("nobody to ask: {}", reach_sentence(&reach));
+        return Err(CliError::new(Exit::Partial, message));
     }
     if online > ASK_ABOVE {
         confirm(&format!("This asks {online} endpoints. Go on?"), args.yes)?;
@@ -80,6 +88,20 @@ pub async fn run(session: &Session, args: Query) -> Result<(), CliError> {
     }
     let name_endpoints = args.with_endpoint || asked["online"].as_u64() != Some(1);
     follow(session, no, Watch { name_endpoints, stop_on_interrupt: true }).await
+}
+
+/// How many endpoints a question reaches. When some match and none is online the server may just have
+/// started, and agents are on their way back: it is asked again for a moment.
+async fn reach(session: &Session, body: &Value) -> Result<Value, CliError> {
+    let deadline = tokio::time::Instant::now() + RETURN_WAIT;
+    loop {
+        let reach: Value = session.client.post("/v1/queries", body).await?;
+        let nobody = reach["online"].as_u64() == Some(0) && reach["match"].as_u64() > Some(0);
+        if !nobody || tokio::time::Instant::now() >= deadline {
+            return Ok(reach);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// `2,000 match: 1,940 online, 60 offline`.
