@@ -88,7 +88,8 @@ impl Engine {
         let state = self.context.state();
         let dialect = state.config().options().sql_parser.dialect;
         let mut statement = state.sql_to_statement(&self.sql, &dialect)?;
-        hidden::prepare(&mut statement)?;
+        let is_result = |name: &str| self.tables.is_result(name);
+        hidden::prepare(&mut statement, self.tables.hidden(), &is_result);
         Ok(statement)
     }
 

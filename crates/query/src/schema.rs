@@ -78,6 +78,16 @@ impl Tables {
         Error::Asker(format!("there is no table {name:?}; {hint}"))
     }
 
+    /// Hidden columns that the text names; result tables have them.
+    pub(crate) fn hidden(&self) -> &[&'static str] {
+        &self.hidden
+    }
+
+    /// Whether this is the name of a table of results.
+    pub(crate) fn is_result(&self, name: &str) -> bool {
+        matches!(self.names.get(name), Some(Name::Result | Name::Hunt(..)))
+    }
+
     async fn make(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, Error> {
         let Some(kind) = self.names.get(name) else { return Ok(None) };
         let (table, hunt) = match kind {
@@ -96,7 +106,7 @@ impl Tables {
                 }
             }
         }
-        let made = ResultTable::new(Arc::clone(question), table, hunt, &columns, &self.hidden);
+        let made = ResultTable::new(Arc::clone(question), table, hunt, columns, &self.hidden);
         Ok(Some(Arc::new(made)))
     }
 }

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use crate::{limits, system};
 
+/// Columns that SQL adds to every result table: what an endpoint sends cannot pass for them.
+const COMPUTED: [&str; 2] = ["endpoint", "endpoint_name"];
+
 /// A name without regard to case. ASCII only, as SQL folds identifiers.
 #[must_use]
 pub fn fold(name: &str) -> Cow<'_, str> {
@@ -33,7 +36,7 @@ pub fn sql_name(name: &str) -> Option<Cow<'_, str>> {
     }
     let folded = fold(name);
     let stem = folded.trim_end_matches('_');
-    if is_system(stem) { Some(Cow::Owned(format!("{folded}_"))) } else { Some(folded) }
+    if is_system(stem) || COMPUTED.contains(&stem) { Some(Cow::Owned(format!("{folded}_"))) } else { Some(folded) }
 }
 
 #[cfg(test)]

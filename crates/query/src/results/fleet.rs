@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Int64Array, StringViewArray};
 use muster_endpoints::{AgentState, Snapshot};
-use muster_types::{Access, AgentNo};
+use muster_types::Access;
 use roaring::RoaringBitmap;
 
 const NONE: u32 = u32::MAX;
@@ -70,11 +70,6 @@ impl Fleet {
 
     pub(crate) fn names(&self) -> &StringViewArray {
         &self.names
-    }
-
-    /// Every agent with an endpoint, rising.
-    pub(crate) fn agents(&self) -> impl Iterator<Item = AgentNo> {
-        (0u32..).zip(&self.slots).filter(|(_, slot)| **slot != NONE).map(|(no, _)| AgentNo(no))
     }
 }
 

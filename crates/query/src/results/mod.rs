@@ -7,6 +7,7 @@ mod scan;
 mod table;
 mod virtuals;
 mod visible;
+mod widen;
 
 pub(crate) use fleet::Fleet;
 pub(crate) use table::ResultTable;

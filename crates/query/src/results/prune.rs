@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr_common::physical_expr::PhysicalExpr;
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use muster_results::PartInfo;
 
 use super::part::PartFile;
@@ -19,7 +19,9 @@ pub(crate) fn prune(
     schema: &SchemaRef,
 ) -> Vec<Arc<PartFile>> {
     for filter in filters {
-        let predicate = PruningPredicate::try_new(Arc::clone(filter), Arc::clone(schema));
+        let predicate = PruningPredicateBuilder::new()
+            .with_file_schema(Arc::clone(schema))
+            .try_build(Arc::clone(filter));
         // What cannot be judged prunes nothing.
         let Ok(predicate) = predicate else { continue };
         let Ok(kept) = predicate.prune(&Ranges(&parts)) else { continue };

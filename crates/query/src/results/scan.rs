@@ -28,6 +28,7 @@ use super::prune::prune;
 use super::table::ResultTable;
 use super::virtuals::{Virtual, VirtualExpr};
 use super::visible::{Rule, VisibleExpr};
+use super::widen::Widening;
 
 /// Columns besides the filtered ones from which on reading them only for rows that pass pays off.
 const WIDE: usize = 4;
@@ -173,6 +174,7 @@ impl Scan<'_> {
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_projection_indices(Some(columns.read.clone()))?
+            .with_expr_adapter(Some(Arc::new(Widening { columns: self.table.columns.clone() })))
             .with_limit(self.limit.filter(|_| exact && self.filters.is_empty()))
             .build();
         Ok(DataSourceExec::from_data_source(config))

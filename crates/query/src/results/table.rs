@@ -29,6 +29,8 @@ pub(crate) struct ResultTable {
     schema: SchemaRef,
     /// What parts have.
     pub(super) file_schema: SchemaRef,
+    /// Its own columns among them.
+    pub(super) columns: Vec<ColumnDecl>,
     /// The snapshot: the same parts however often the query names the table.
     parts: OnceCell<Vec<Arc<PartFile>>>,
 }
@@ -39,9 +41,11 @@ impl ResultTable {
         question: Arc<Question>,
         name: &str,
         hunt: Option<HuntNo>,
-        columns: &[ColumnDecl],
+        mut columns: Vec<ColumnDecl>,
         hidden: &[&str],
     ) -> Self {
+        // Ours are computed; rows from before these names were kept free cannot pass for them.
+        columns.retain(|column| Virtual::ALL.iter().all(|ours| ours.name() != column.name));
         let is_hidden = |name: &str| SYSTEM_COLUMNS.iter().any(|c| c.hidden && c.name == name);
         let (behind, before): (Vec<Field>, Vec<Field>) =
             system_fields().into_iter().partition(|field| is_hidden(field.name()));
@@ -52,7 +56,15 @@ impl ResultTable {
         let fields = Virtual::ALL.map(|column| Arc::new(column.field()));
         let fields = fields.into_iter().chain(file_schema.fields().iter().cloned());
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Self { question, name: name.to_owned(), hunt, schema, file_schema, parts: OnceCell::new() }
+        Self {
+            question,
+            name: name.to_owned(),
+            hunt,
+            schema,
+            file_schema,
+            columns,
+            parts: OnceCell::new(),
+        }
     }
 
     /// All parts that may have rows of this table.

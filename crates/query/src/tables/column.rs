@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use muster_types::Timestamp;
 
 pub(super) fn text<T: AsRef<str>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
@@ -11,10 +11,6 @@ pub(super) fn text<T: AsRef<str>>(values: impl Iterator<Item = Option<T>>) -> Ar
 
 pub(super) fn number(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.collect::<Int64Array>())
-}
-
-pub(super) fn flag(values: impl Iterator<Item = Option<bool>>) -> ArrayRef {
-    Arc::new(values.collect::<BooleanArray>())
 }
 
 pub(super) fn time(values: impl Iterator<Item = Option<Timestamp>>) -> ArrayRef {

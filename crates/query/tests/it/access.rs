@@ -1,0 +1,113 @@
+//! What a scoped asker gets to know: nothing of others.
+
+use muster_types::{Access, OrgId};
+
+use crate::kit::{World, one};
+
+/// Words that stand only in rows of endpoints outside the label `dev`.
+const FOREIGN: [&str; 5] = ["board", "three", "gone", "192.0.2.3", "192.0.2.4"];
+
+#[tokio::test]
+async fn nothing_of_others_appears_anywhere() {
+    let world = World::new().await;
+    let dev = world.labelled("dev").await;
+    let shown = world
+        .ask(&dev, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+        .await
+        .unwrap();
+    let tables: Vec<String> = shown
+        .lines()
+        .skip(3)
+        .filter_map(|line| line.split('|').nth(1))
+        .map(|name| name.trim().to_owned())
+        .collect();
+    for expected in [
+        "agents",
+        "endpoints",
+        "hunts",
+        "labels",
+        "collections",
+        "errors",
+        "agent_log",
+        "hunt_1",
+        "hunt_2",
+        "linux_processes",
+    ] {
+        assert!(tables.iter().any(|name| name == expected), "{expected} in {tables:?}");
+    }
+    assert!(!tables.contains(&"hunt_3".to_owned()));
+    for table in &tables {
+        for sql in [
+            format!("SELECT * FROM {table}"),
+            format!("SELECT count(*) FROM {table}"),
+            format!(
+                "SELECT count(*), count(DISTINCT t) FROM (SELECT arrow_typeof(1) AS t, * FROM {table})"
+            ),
+            format!("SELECT * FROM {table} a JOIN endpoints e ON true"),
+            format!(
+                "SELECT * FROM {table} a LEFT JOIN agents g ON true LEFT JOIN labels l ON true"
+            ),
+            format!("SELECT * FROM (SELECT * FROM {table} UNION ALL SELECT * FROM {table})"),
+            format!("EXPLAIN SELECT * FROM {table}"),
+            format!("DESCRIBE {table}"),
+            format!("SELECT nothing FROM {table}"),
+            format!("SELECT * FROM {table}x"),
+            format!("SELECT * FROM {table} WHERE bord-three = 1"),
+        ] {
+            let answer = match world.ask(&dev, &sql).await {
+                Ok(answer) => answer,
+                Err(error) => error.chain(),
+            };
+            for word in FOREIGN {
+                assert!(!answer.contains(word), "{sql}: {word} in\n{answer}");
+            }
+        }
+    }
+    for sql in [
+        "SHOW TABLES",
+        "SHOW ALL",
+        "SELECT * FROM information_schema.columns",
+        "SELECT * FROM information_schema.views",
+    ] {
+        let answer = world.ask(&dev, sql).await.unwrap_or_else(|error| error.chain());
+        assert!(!FOREIGN.iter().any(|word| answer.contains(word)), "{sql}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn counts_are_of_what_is_seen() {
+    let world = World::new().await;
+    let (dev, board) = (world.labelled("dev").await, world.labelled("board").await);
+    let nobody = Access { org: dev.org, agents: Some([].into_iter().collect()) };
+    let elsewhere = Access::all(OrgId(7));
+    for (sql, all, two, single) in [
+        ("SELECT count(*) FROM linux_processes", "30", "20", "10"),
+        ("SELECT count(1) FROM linux_processes WHERE pid = 3", "3", "2", "1"),
+        ("SELECT count(agent) FROM hunt_1", "30", "20", "10"),
+        ("SELECT count(*) FROM (SELECT * FROM linux_processes LIMIT 1000)", "30", "20", "10"),
+        ("SELECT count(*) FROM hunt_2", "3", "2", "1"),
+        ("SELECT count(DISTINCT endpoint_name) FROM linux_processes", "3", "2", "1"),
+        ("SELECT max(agent) - min(agent) FROM linux_processes", "2", "1", "0"),
+        ("SELECT count(*) FROM endpoints", "3", "2", "1"),
+        ("SELECT count(*) FROM agents", "3", "2", "1"),
+        ("SELECT count(*) FROM labels", "3", "2", "1"),
+        ("SELECT count(*) FROM errors", "3", "2", "1"),
+        ("SELECT count(*) FROM agent_log", "3", "2", "1"),
+        ("SELECT count(*) FROM collections WHERE outcome = 'rows'", "3", "2", "1"),
+    ] {
+        assert_eq!(world.one(sql).await, all, "{sql}");
+        assert_eq!(one(&world.ask(&dev, sql).await.unwrap()), two, "{sql}");
+        assert_eq!(one(&world.ask(&board, sql).await.unwrap()), single, "{sql}");
+        if !sql.contains("max") {
+            assert_eq!(one(&world.ask(&nobody, sql).await.unwrap()), "0", "{sql}");
+        }
+    }
+    for table in ["linux_processes", "hunt_1", "hunt_2"] {
+        let sql = format!("SELECT * FROM {table}");
+        let said = world.refusal(&elsewhere, &sql).await;
+        assert_eq!(said, format!("there is no table {table:?}; SHOW TABLES lists them"));
+    }
+    for sql in ["EXPLAIN ANALYZE SELECT 1", "EXPLAIN VERBOSE SELECT 1"] {
+        assert!(world.refusal(&dev, sql).await.contains("access"), "{sql}");
+    }
+}
