@@ -42,7 +42,7 @@ pub async fn login(context: Option<&str>, args: Login) -> Result<(), CliError> {
             return Err(CliError::usage("the two are not the same; nothing was changed"));
         }
         let signed_in = Client::new(&context)?;
-        let body = json!({"current": password, "new": new});
+        let body = json!({"current_password": password, "new_password": new});
         let answer: Value = signed_in.post("/v1/password", &body).await?;
         // Changing the password ends other sessions; the answer may carry a fresh token.
         if let Some(token) = answer["token"].as_str() {
@@ -169,7 +169,7 @@ pub async fn user(session: &Session, command: User) -> Result<(), CliError> {
             if new != ask_secret("once more: ")? {
                 return Err(CliError::usage("the two are not the same; nothing was changed"));
             }
-            let body = json!({"current": current, "new": new});
+            let body = json!({"current_password": current, "new_password": new});
             let _: Value = client.post("/v1/password", &body).await?;
             session.say("the password is changed");
             Ok(())
