@@ -6,4 +6,4 @@ mod server;
 
 pub use catalog::TempCatalog;
 pub use postgres::{Postgres, free_port};
-pub use server::{Server, ServerOptions, binary, wait_for};
+pub use server::{Server, ServerOptions, binary, steady_port, wait_for};

@@ -4,12 +4,11 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
-
-use crate::free_port;
 
 /// The binary under test: `MUSTER_BIN`, set by `cargo xtask test`.
 ///
@@ -45,7 +44,7 @@ impl Server {
     /// When it does not become ready within 30 s; with what it printed.
     pub fn up(options: ServerOptions) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir()?;
-        let ports = [free_port()?, free_port()?, free_port()?];
+        let ports = [steady_port()?, steady_port()?, steady_port()?];
         let mut server = Self { dir, options, child: None, ports };
         server.start()?;
         Ok(server)
@@ -133,9 +132,23 @@ impl Server {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr);
-            bail!("muster {args:?}: {}\n{stdout}{stderr}\nserver:\n{}", output.status, self.output());
+            bail!(
+                "muster {args:?}: {}\n{stdout}{stderr}\nserver:\n{}",
+                output.status,
+                self.output()
+            );
         }
         Ok(stdout)
+    }
+
+    /// The metrics listener's value of a sample, by its name with labels as it is printed.
+    ///
+    /// # Errors
+    /// When nothing answers or there is no such sample.
+    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = self.health("/metrics")?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| format!("no {name} in\n{text}"))?.trim().parse()?)
     }
 
     /// Kills it at once (SIGKILL), children and all that die with it.
@@ -195,6 +208,12 @@ impl Server {
         format!("https://127.0.0.1:{}", self.ports[1])
     }
 
+    /// Ports of the operators', agents' and metrics listeners.
+    #[must_use]
+    pub fn ports(&self) -> [u16; 3] {
+        self.ports
+    }
+
     fn output_path(&self) -> PathBuf {
         self.dir.path().join("output.txt")
     }
@@ -210,6 +229,23 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A free port outside the range the kernel takes clients' ports from, so that no client of a server
+/// that is being restarted gets the server's port.
+///
+/// # Errors
+/// When there is none.
+pub fn steady_port() -> anyhow::Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 160).unwrap_or_default() * 100;
+    for _ in 0..2000 {
+        let port = 15_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 16_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
 }
 
 /// Waits until `condition` gives something; polls.

@@ -1,1 +1,1 @@
-//! Placeholder.
+//! The tests of whole systems are in `tests/`; they need `MUSTER_BIN`, see `cargo xtask test`.

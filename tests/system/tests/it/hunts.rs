@@ -1,0 +1,136 @@
+//! Hunts over a simulated fleet: exact outcomes, planted evidence, and what operators may do to them.
+
+use std::collections::{BTreeSet, HashSet};
+
+use muster_testkit::{Server, ServerOptions, wait_for};
+use serde_json::Value;
+
+use crate::support::{Ask, Fleet, SOON};
+
+const FOUND: &str = "SELECT path, command FROM crontab WHERE command LIKE '%203.0.113.66%'";
+
+fn server() -> anyhow::Result<Server> {
+    Server::up(ServerOptions {
+        env: vec![("MUSTER_AGENTS__ENROLMENTS_PER_SECOND".into(), "5000".into())],
+        args: vec!["--no-agent".into()],
+    })
+}
+
+#[test]
+fn a_hunt_finds_all_that_was_planted() -> anyhow::Result<()> {
+    let server = server()?;
+    let args = ["--endpoints", "300", "--offline", "20", "--failing", "4", "--seed", "7"];
+    let mut fleet = Fleet::start(&server, &[&args[..], &["--plant", "cron-dropper=3"]].concat())?;
+    fleet.up(300, 280)?;
+
+    nothing_is_created_by_asking(&server)?;
+    let hunt = server.hunt(&["--sql", FOUND, "--rate", "2000"])?;
+    let online = server.covered(hunt, "those online to answer", |c| c.get("ended") == 280)?;
+    assert!(online.sums(), "{online:?}");
+    assert_eq!((online.get("total"), online.get("waiting")), (300, 20), "{online:?}");
+    assert_eq!(online.get("failed"), 4, "{online:?}");
+
+    fleet.say("online")?;
+    let all = server.covered(hunt, "those that came back", |c| c.is_complete(300))?;
+    assert!(all.sums(), "{all:?}");
+    // One that fails may carry the evidence; all others with evidence answer with it.
+    let failing = server.list(&["hunt", "outcomes", &hunt.to_string(), "--outcome", "failed"])?;
+    let failing: BTreeSet<&str> = failing.iter().filter_map(|f| f["name"].as_str()).collect();
+    let planted = fleet.plants["cron-dropper"].as_array().unwrap();
+    assert_eq!(planted.len(), 3);
+    let found = planted.iter().filter_map(Value::as_str).filter(|name| !failing.contains(name));
+    let found: BTreeSet<&str> = found.collect();
+    let expected = found.len() as u64;
+    let counted = ["failed", "rows", "empty", "row_count"].map(|key| all.get(key));
+    assert_eq!(counted, [4, expected, 296 - expected, expected], "{all:?}");
+
+    let outcomes = server.list(&["hunt", "outcomes", &hunt.to_string()])?;
+    let distinct: HashSet<u64> = outcomes.iter().filter_map(|o| o["endpoint"].as_u64()).collect();
+    assert_eq!((outcomes.len(), distinct.len()), (300, 300));
+    let with_rows = outcomes.iter().filter(|o| o["outcome"] == "rows");
+    let with_rows: BTreeSet<&str> = with_rows.filter_map(|o| o["name"].as_str()).collect();
+    assert_eq!(with_rows, found);
+
+    asked_live(&server, &found)?;
+    results_are_exact(&server, hunt, expected)?;
+    assert_eq!(fleet.stop()?["errors"], serde_json::json!({}));
+    Ok(())
+}
+
+/// `--dry-run` and a question without `--yes` say how many, and leave nothing.
+fn nothing_is_created_by_asking(server: &Server) -> anyhow::Result<()> {
+    let sentence = wait_for("presence", SOON, || {
+        let told = server.ok(&["hunt", "start", "linux.persistence.cron", "--dry-run"])?;
+        Ok(Some(told).filter(|told| told.contains("280 online")))
+    })?;
+    assert_eq!(sentence, "300 match: 280 online, 20 offline\n");
+    let err = server.refused(&["hunt", "start", "linux.persistence.cron"], 2)?;
+    assert!(err.contains("300 match") && err.contains("--yes"), "{err}");
+    let err = server.refused(&["query", "SELECT 1"], 2)?;
+    assert!(err.contains("280") && err.contains("--yes"), "{err}");
+    assert_eq!(server.list(&["hunt", "list"])?, Vec::<Value>::new());
+    Ok(())
+}
+
+/// The same as a live query: rows come with the names of their endpoints; exit 4 since some failed.
+fn asked_live(server: &Server, found: &BTreeSet<&str>) -> anyhow::Result<()> {
+    let told = server.tell(&["query", FOUND, "--yes", "-o", "json"])?;
+    assert_eq!(told.code, 4, "{told:?}");
+    assert!(told.err.contains("simulated failure"), "{told:?}");
+    let rows: Vec<Value> = serde_json::from_str(&told.out)?;
+    let names: BTreeSet<&str> = rows.iter().filter_map(|row| row["endpoint"].as_str()).collect();
+    assert_eq!((&names, rows.len()), (found, found.len()));
+    Ok(())
+}
+
+fn results_are_exact(server: &Server, hunt: u64, expected: u64) -> anyhow::Result<()> {
+    let rows = format!("SELECT count(*) AS n, count(DISTINCT agent) AS a FROM hunt_{hunt}");
+    let Some(rows) = server.sql(&rows)? else { return Ok(()) };
+    assert_eq!(rows, [serde_json::json!({"n": expected, "a": expected})]);
+    let ends = format!(
+        "SELECT count(*) AS n, count(DISTINCT agent) AS a FROM collections WHERE hunt = {hunt}"
+    );
+    let ends = server.sql(&ends)?.unwrap_or_default();
+    assert_eq!(ends, [serde_json::json!({"n": 300, "a": 300})]);
+    Ok(())
+}
+
+#[test]
+fn a_hunt_is_paused_resumed_extended_and_stopped() -> anyhow::Result<()> {
+    let server = server()?;
+    let mut fleet = Fleet::start(&server, &["--endpoints", "120"])?;
+    fleet.up(120, 120)?;
+    let hunt = server.hunt(&["linux.processes", "--rate", "10", "--canary", "0"])?;
+    let no = hunt.to_string();
+    let recruited = server.covered(hunt, "the first", |c| c.get("recruited") > 0)?;
+    assert!(recruited.get("recruited") < 120, "{recruited:?}");
+    server.ok(&["hunt", "pause", &no, "--reason", "too loud"])?;
+    let shown = server.json(&["hunt", "show", &no])?;
+    assert_eq!(shown["hunt"]["state"], "paused", "{shown}");
+    assert!(shown.to_string().contains("too loud"), "{shown}");
+    let paused = server.covered(hunt, "what runs to end", |c| {
+        c.get("running") == 0 && c.get("ended") == c.get("recruited")
+    })?;
+    // A whole other question is answered meanwhile, and nobody was recruited.
+    let told = server.tell(&["query", "SELECT 1 AS one", "--yes", "-o", "csv"])?;
+    assert_eq!((told.code, told.out.lines().count()), (0, 121), "{told:?}");
+    let still = server.coverage(hunt)?;
+    assert_eq!(still.get("recruited"), paused.get("recruited"));
+
+    server.ok(&["hunt", "resume", &no])?;
+    server.covered(hunt, "more", |c| c.get("recruited") > paused.get("recruited"))?;
+    let before = shown["hunt"]["expires_at"].clone();
+    server.ok(&["hunt", "extend", &no, "20days"])?;
+    let shown = server.json(&["hunt", "show", &no])?;
+    assert!(shown["hunt"]["expires_at"].as_str() > before.as_str(), "{shown}");
+
+    server.ok(&["hunt", "stop", &no, "--reason", "seen enough"])?;
+    let stopped = server.covered(hunt, "the end", |c| c.is_complete(120))?;
+    assert!(stopped.sums() && stopped.get("cancelled") > 0, "{stopped:?}");
+    assert_eq!(stopped.get("rows") + stopped.get("cancelled"), 120, "{stopped:?}");
+    let err = server.refused(&["hunt", "resume", &no], 1)?;
+    assert!(err.contains("stopped"), "{err}");
+    server.ok(&["hunt", "delete", &no, "--yes"])?;
+    server.refused(&["hunt", "show", &no], 1)?;
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! What the tests share.
+
+mod agent;
+mod ask;
+mod fleet;
+
+pub use agent::{AgentProcess, companion};
+pub use ask::{Ask, Told};
+pub use fleet::Fleet;
+
+use std::time::Duration;
+
+/// Long enough for anything on a busy machine; never reached when all is well.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A seed, printed so that a failure can be repeated with `MUSTER_SEED`.
+pub fn seed() -> u64 {
+    let given = std::env::var("MUSTER_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(rand::random);
+    println!("MUSTER_SEED={seed}");
+    seed
+}
