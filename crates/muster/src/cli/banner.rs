@@ -78,7 +78,7 @@ impl Banner {
             ),
             format!("  {program} hunt start linux.network.listening"),
             format!(
-                "  {program} sql \"SELECT name, count(*) AS n FROM hunt_1 GROUP BY name ORDER BY n DESC\""
+                "  {program} sql \"SELECT endpoint_name, port, name FROM linux_network_listening ORDER BY port\""
             ),
             String::new(),
             "Ctrl-C stops it; everything is kept.".into(),

@@ -71,7 +71,7 @@ fn check_version(version: &Value, findings: &mut Vec<Finding>) {
                 .into(),
         });
     }
-    let parsed = version["time"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+    let parsed = version["now"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
     if let Some(server) = parsed {
         let skew = (jiff::Timestamp::now().as_second() - server.as_second()).abs();
         if skew > SKEW_SECONDS_MAX {

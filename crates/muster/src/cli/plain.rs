@@ -8,6 +8,7 @@ use super::scope::ScopeArgs;
 use super::session::{Session, confirm};
 use crate::client::{CliError, Exit};
 use crate::config::Span;
+use muster_types::{Clock, SystemClock};
 
 /// Flags of `muster endpoints`.
 #[derive(clap::Args)]
@@ -331,7 +332,7 @@ pub async fn audit(session: &Session, command: Audit) -> Result<(), CliError> {
             let mut query = Vec::new();
             query.extend(principal.map(|name| ("principal", name)));
             query.extend(operation.map(|name| ("operation", name)));
-            query.extend(since.map(|since| ("since_seconds", since.0.as_secs().to_string())));
+            query.extend(since.map(|since| ("since", before_now(since))));
             let columns =
                 ["at", "principal", "address", "operation", "subject", "outcome", "details"];
             session.list("/v1/audit", &query, &columns).await
@@ -345,6 +346,12 @@ pub async fn audit(session: &Session, command: Audit) -> Result<(), CliError> {
             Err(CliError::new(Exit::Refused, "the audit log was changed"))
         }
     }
+}
+
+/// The time that long ago, in RFC 3339.
+fn before_now(span: Span) -> String {
+    let ago = SystemClock.now().minus(span.0);
+    jiff::Timestamp::from_microsecond(ago.0).unwrap_or_default().to_string()
 }
 
 /// `muster storage`.

@@ -34,7 +34,9 @@ pub fn server(args: &ServerArgs, roles: &[RoleName]) -> Result<(), CliError> {
     }
     let addresses = (server.operators_address(), server.agents_address());
     tracing::info!(operators = %addresses.0, agents = %addresses.1, "serving");
-    server::run(server, &runtimes, level, |_| async {})?;
+    runtimes.work.block_on(first_administrator(&server))?;
+    let again = || Ok(load_with(&Config::default(), args, roles)?);
+    server::run(server, &runtimes, level, again, |_| async {})?;
     Ok(())
 }
 
@@ -66,7 +68,8 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
         secret: first.secret.clone(),
     };
     let sessions = server.sessions();
-    server::run(server, &runtimes, level, move |token| async move {
+    let again = || Ok(load_with(&defaults, args, &[])?);
+    server::run(server, &runtimes, level, again, move |token| async move {
         let Some(agent) = agent else {
             banner.print();
             return;
@@ -86,6 +89,19 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
         tokio::join!(agent.supervise(&token), printed);
     })?;
     eprintln!("\nmuster has stopped; everything is kept in {}", data.display());
+    Ok(())
+}
+
+/// On a fresh store somebody must be able to sign in. The password goes to a file for its owner only:
+/// logs travel.
+async fn first_administrator(server: &Server) -> anyhow::Result<()> {
+    let now = SystemClock.now();
+    let made = muster_api::auth::bootstrap::bootstrap_admin(server.catalog(), now).await;
+    if let Some(password) = made.context("make the first administrator")? {
+        let path = server.data_dir().join("admin-password");
+        identity::write_private(&path, format!("{}\n", password.expose_secret()).as_bytes())?;
+        tracing::warn!(file = %path.display(), "first administrator: admin, one-time password in this file; remove it");
+    }
     Ok(())
 }
 

@@ -42,6 +42,7 @@ async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError
     let mut printer = Printer::new(session.format, stdout().lock(), &[]);
     let bar = progress_bar();
     let mut coverage = Value::Null;
+    let mut ended = false;
     let mut errors: Vec<String> = Vec::new();
     while let Some(Event { name, data }) = events.next().await? {
         let data: Value = serde_json::from_str(&data).map_err(|error| {
@@ -69,13 +70,25 @@ async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError
             }
             "end" => {
                 coverage = data["coverage"].clone();
+                ended = true;
                 break;
+            }
+            "error" => {
+                bar.finish_and_clear();
+                printer.finish()?;
+                let detail = data["detail"].as_str().unwrap_or("the server says no more");
+                let message = format!("following hunt {no} broke off: {detail}");
+                return Err(CliError::new(Exit::Partial, message));
             }
             _ => {}
         }
     }
     bar.finish_and_clear();
     printer.finish()?;
+    if !ended {
+        let message = format!("the server ended the stream early; see: muster hunt coverage {no}");
+        return Err(CliError::new(Exit::Partial, message));
+    }
     for error in errors.iter().take(20) {
         eprintln!("{}", super::output::printable(error));
     }

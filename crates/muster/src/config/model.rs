@@ -1,6 +1,7 @@
 //! The sections of the configuration file, with their defaults.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -115,6 +116,8 @@ pub struct BusConfig {
 pub struct Listeners {
     /// For people and programs: REST.
     pub operators: Listen,
+    /// Proxies in front of it, by address, whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
     /// For agents.
     pub agents: Listen,
     /// Metrics and health, plain HTTP. Not reachable from outside by default.
@@ -140,7 +143,7 @@ pub struct TlsConfig {
 pub struct AgentsConfig {
     /// Bytes of agents' messages in memory at once, over all connections.
     pub bytes_in_flight: Size,
-    /// Connections at once; above it we stop accepting.
+    /// Connections at once; more are closed before their handshake.
     pub connections: u32,
     /// Enrolments per second.
     pub enrolments_per_second: u32,
@@ -241,6 +244,7 @@ impl Default for Listeners {
         let listen = |text: &str| text.parse().expect("the default listeners are well formed");
         Self {
             operators: listen("[::]:8443-8449"),
+            trusted_proxies: Vec::new(),
             agents: listen("[::]:8453-8459"),
             metrics: listen("127.0.0.1:9443-9449"),
         }

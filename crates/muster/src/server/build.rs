@@ -227,7 +227,7 @@ impl Server {
             };
             Worker::new(deps, options, cluster.leases(Job::Shards))
         });
-        let janitor = roles.has(Role::Scheduler).then(|| {
+        let janitor = roles.has(Role::Worker).then(|| {
             Janitor::new(
                 planes.catalog.clone(),
                 planes.archive.clone(),
@@ -261,6 +261,7 @@ impl Server {
                 approvals: muster_api::authorise::Approvals {
                     hunt_above_endpoints: config.approvals.hunt_above_endpoints,
                 },
+                trusted_proxies: config.listeners.trusted_proxies.clone(),
                 ..muster_api::Options::default()
             },
             shutdown: api_shutdown.clone(),

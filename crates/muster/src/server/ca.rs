@@ -32,8 +32,6 @@ pub struct Leaf {
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's key.
     pub key: PrivateKeyDer<'static>,
-    /// Names and addresses in it.
-    pub names: Vec<String>,
 }
 
 impl Authority {
@@ -80,11 +78,7 @@ impl Authority {
         let leaf = params.signed_by(&key, &issuer).context("sign the server's certificate")?;
         let key = PrivateKeyDer::try_from(key.serialize_der())
             .map_err(|problem| anyhow::anyhow!("encode the server's key: {problem}"))?;
-        Ok(Leaf {
-            chain: vec![leaf.der().clone(), self.certificate_der()?],
-            key,
-            names: names.to_vec(),
-        })
+        Ok(Leaf { chain: vec![leaf.der().clone(), self.certificate_der()?], key })
     }
 
     /// SHA-256 over the CA certificate, as people compare it: hex pairs with colons.

@@ -1,5 +1,7 @@
 //! Logs: text for people or JSON for machines, on standard error; the level can change while running.
 
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -20,7 +22,8 @@ pub fn install(config: &LogConfig) -> anyhow::Result<LevelHandle> {
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         LogFormat::Text => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init()
+            let text = fmt::layer().with_writer(std::io::stderr).with_target(false);
+            registry.with(text.with_ansi(std::io::stderr().is_terminal())).try_init()
         }
         LogFormat::Json => {
             registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()

@@ -13,9 +13,12 @@ use super::logging::LevelHandle;
 use super::runtimes::Runtimes;
 use super::signals::Signals;
 use super::{health, operators};
+use crate::config::Config;
 
 /// A drain that takes longer ends the process all the same: nothing durable depends on it.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// How often leaves are issued anew.
+const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs the server until a signal ends it. `alongside` runs once it serves, and ends with the listeners.
 ///
@@ -25,6 +28,7 @@ pub fn run<F: Future<Output = ()> + Send + 'static>(
     server: Server,
     runtimes: &Runtimes,
     level: LevelHandle,
+    configuration: impl Fn() -> anyhow::Result<Config>,
     alongside: impl FnOnce(CancellationToken) -> F,
 ) -> anyhow::Result<()> {
     runtimes.work.block_on(async move {
@@ -33,7 +37,11 @@ pub fn run<F: Future<Output = ()> + Send + 'static>(
         let alongside = alongside(running.front.token.clone());
         running.front.tasks.spawn_on(alongside, runtimes.work.handle());
         notify(sd_notify::NotifyState::Ready);
-        signals.wait(&running.failed, || running.reload(&level)).await;
+        let renew = running.renew_daily();
+        tokio::select! {
+            () = signals.wait(&running.failed, || running.reload(&level, &configuration)) => {}
+            () = renew => {}
+        }
         notify(sd_notify::NotifyState::Stopping);
         let failed = running.failed.is_cancelled();
         tokio::select! {
@@ -53,7 +61,7 @@ fn notify(state: sd_notify::NotifyState<'_>) {
 
 /// What runs, in the groups it is stopped in.
 struct Running {
-    config: crate::config::Config,
+    config: Config,
     clock: Arc<dyn muster_types::Clock>,
     certificates: Arc<super::certificates::Certificates>,
     ready: health::Ready,
@@ -215,14 +223,26 @@ impl Running {
         })
     }
 
-    /// SIGHUP: new leaves for the names of now, own certificates and the log level read again.
-    fn reload(&self, level: &LevelHandle) {
-        match self.certificates.renew(&self.config, &*self.clock) {
-            Ok(()) => tracing::info!("certificates are renewed"),
-            Err(error) => tracing::error!("certificates stay as they are: {error:#}"),
+    /// SIGHUP: the configuration is read again, as far as it concerns names, own certificates and the
+    /// log level; the rest needs a restart. A fault leaves everything as it is.
+    fn reload(&self, level: &LevelHandle, configuration: &impl Fn() -> anyhow::Result<Config>) {
+        let reloaded = configuration().and_then(|config| {
+            self.certificates.renew(&config, &*self.clock)?;
+            level.set(&config.log.level)
+        });
+        match reloaded {
+            Ok(()) => tracing::info!("certificates and log level are reloaded"),
+            Err(error) => tracing::error!("everything stays as it is: {error:#}"),
         }
-        if let Err(error) = level.set(&self.config.log.level) {
-            tracing::error!("{error:#}");
+    }
+
+    /// A leaf lives for 90 days, and a server may run for longer. Never returns.
+    async fn renew_daily(&self) {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            if let Err(error) = self.certificates.renew(&self.config, &*self.clock) {
+                tracing::error!("certificates stay as they are: {error:#}");
+            }
         }
     }
 
