@@ -1,5 +1,6 @@
 //! The DataFusion session of one question, and the way from its text to rows.
 
+mod depth;
 mod hidden;
 
 use std::sync::Arc;
@@ -66,7 +67,9 @@ impl Engine {
         let statement = self.statement()?;
         let state = self.context.state();
         for table in state.resolve_table_references(&statement)? {
-            self.known(&table)?;
+            if !state.table_functions().contains_key(table.table()) {
+                self.known(&table)?;
+            }
         }
         let plan = Box::pin(state.statement_to_plan(statement)).await?;
         let options = SQLOptions::new()
@@ -85,6 +88,7 @@ impl Engine {
     }
 
     fn statement(&self) -> Result<Statement, Error> {
+        depth::check(&self.sql)?;
         let state = self.context.state();
         let dialect = state.config().options().sql_parser.dialect;
         let mut statement = state.sql_to_statement(&self.sql, &dialect)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_archive::{Archive, manifest};
 use muster_catalog::{Catalog, args};
 use muster_endpoints::Snapshot;
+use muster_results::{ColumnType, Types};
 use muster_types::{Access, HuntNo, SqlRequest, Timestamp};
 use tokio::sync::OnceCell;
 
@@ -19,6 +20,12 @@ muster_catalog::statements! {
         FROM hunt
         WHERE org = $1
         ORDER BY no";
+
+    /// Columns of a table that were seen with one of the types of a mask.
+    COLUMNS_OF_TYPES = "
+        SELECT name_folded
+        FROM result_column
+        WHERE org = $1 AND table_name = $2 AND (rank & $3) <> 0";
 }
 
 /// One hunt, as far as table names need it.
@@ -75,6 +82,14 @@ impl Question {
             Ok(Arc::new(hunts))
         };
         self.hunts.get_or_try_init(read).await
+    }
+
+    /// The columns of a result table that some parts have as bytes.
+    pub(crate) async fn bytes_columns(&self, table: &str) -> Result<BTreeSet<String>, Error> {
+        let bytes = Types::of(ColumnType::Bytes).rank();
+        let values = args![i64::from(self.access.org.0), table, bytes];
+        let rows = self.catalog.fetch_all(&COLUMNS_OF_TYPES, values).await?;
+        rows.iter().map(|row| Ok(row.get("name_folded")?)).collect()
     }
 
     /// Result tables of the organisation; those of single hunts too.

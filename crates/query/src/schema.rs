@@ -99,6 +99,7 @@ impl Tables {
         };
         let question = &self.question;
         let mut columns = manifest::columns(&question.catalog, question.access.org, table).await?;
+        let bytes = question.bytes_columns(table).await?;
         if let Some((_, declared)) = SYSTEM_TABLES.iter().find(|(known, _)| *known == table) {
             for (name, kind) in *declared {
                 if !columns.iter().any(|column| column.name == *name) {
@@ -106,7 +107,8 @@ impl Tables {
                 }
             }
         }
-        let made = ResultTable::new(Arc::clone(question), table, hunt, columns, &self.hidden);
+        let made =
+            ResultTable::new(Arc::clone(question), table, hunt, columns, &bytes, &self.hidden);
         Ok(Some(Arc::new(made)))
     }
 }

@@ -20,12 +20,18 @@ const REQUEST_MAX: u64 = 64 << 20;
 const NICE: i32 = 10;
 /// How often the parent is looked after. Its end closes our output too, but only a writer sees that.
 const PARENT_EVERY: Duration = Duration::from_millis(500);
-const STACK: usize = 8 << 20;
+/// Plans are deep: bounded by the length of their texts, not by the stack of a thread.
+const PLAN_STACK: usize = 64 << 20;
+const STACK: usize = 16 << 20;
 
 /// Answers the one question on standard input; the whole of `muster sql-worker`.
 #[must_use]
 pub fn worker_main() -> ExitCode {
-    match answer() {
+    let thread = std::thread::Builder::new().stack_size(PLAN_STACK).spawn(answer);
+    let done = thread.map_err(output).and_then(|thread| {
+        thread.join().unwrap_or_else(|_| Err(output("the query panicked")))
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", error.chain());

@@ -1,5 +1,6 @@
 //! A result table as DataFusion sees it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -10,7 +11,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use muster_archive::manifest::{self, PartFilter};
 use muster_results::{SYSTEM_COLUMNS, data_type, system_fields};
-use muster_types::{ColumnDecl, HuntNo};
+use muster_types::{ColumnDecl, ColumnType, HuntNo};
 use tokio::sync::OnceCell;
 
 use super::part::PartFile;
@@ -36,12 +37,13 @@ pub(crate) struct ResultTable {
 }
 
 impl ResultTable {
-    /// `hidden` are the hidden columns that the text names; the others are not there at all.
+    /// `bytes` are the columns that some parts have as bytes, `hidden` are the hidden columns that the text names; the others are not there at all.
     pub(crate) fn new(
         question: Arc<Question>,
         name: &str,
         hunt: Option<HuntNo>,
         mut columns: Vec<ColumnDecl>,
+        bytes: &BTreeSet<String>,
         hidden: &[&str],
     ) -> Self {
         // Ours are computed; rows from before these names were kept free cannot pass for them.
@@ -49,7 +51,12 @@ impl ResultTable {
         let is_hidden = |name: &str| SYSTEM_COLUMNS.iter().any(|c| c.hidden && c.name == name);
         let (behind, before): (Vec<Field>, Vec<Field>) =
             system_fields().into_iter().partition(|field| is_hidden(field.name()));
-        let own = columns.iter().map(|c| Field::new(&c.name, data_type(c.kind), true));
+        let own = columns.iter().map(|c| {
+            // The engine would take bytes for text where the table says text: not in a dictionary.
+            let mixed = c.kind == ColumnType::Text && bytes.contains(&c.name);
+            let kind = if mixed { mixed_text() } else { data_type(c.kind) };
+            Field::new(&c.name, kind, true)
+        });
         let behind = behind.into_iter().filter(|field| hidden.contains(&field.name().as_str()));
         let fields = before.into_iter().chain(own).chain(behind).map(as_view);
         let file_schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -82,6 +89,10 @@ impl ResultTable {
         };
         Ok(self.parts.get_or_try_init(read).await?)
     }
+}
+
+fn mixed_text() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
 /// Text as views: what the reader makes fastest.

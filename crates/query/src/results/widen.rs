@@ -33,11 +33,13 @@ impl PhysicalExprAdapterFactory for Widening {
         for have in column_types(&file, Some(&metadata)) {
             let want = self.columns.iter().find(|column| column.name == have.name);
             let want = want.filter(|want| want.kind == ColumnType::Text && have.kind != want.kind);
-            odd.extend(want.map(|want| (have.name, have.kind, want.kind)));
+            let Some(want) = want else { continue };
+            let kind = table.field_with_name(&have.name)?.data_type().clone();
+            odd.push(Odd { name: have.name, from: have.kind, to: want.kind, kind });
         }
         // The engine's own adapter sees these columns with the type they have, and leaves them.
         let as_stored = |field: &Arc<Field>| match file.field_with_name(field.name()) {
-            Ok(stored) if odd.iter().any(|(name, ..)| name == field.name()) => {
+            Ok(stored) if odd.iter().any(|odd| odd.name == *field.name()) => {
                 Arc::new(field.as_ref().clone().with_data_type(stored.data_type().clone()))
             }
             _ => Arc::clone(field),
@@ -51,7 +53,16 @@ impl PhysicalExprAdapterFactory for Widening {
 #[derive(Debug)]
 struct Adapter {
     inner: Arc<dyn PhysicalExprAdapter>,
-    odd: Vec<(String, ColumnType, ColumnType)>,
+    odd: Vec<Odd>,
+}
+
+/// A column that is stored in another type than the table has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Odd {
+    name: String,
+    from: ColumnType,
+    to: ColumnType,
+    kind: DataType,
 }
 
 impl PhysicalExprAdapter for Adapter {
@@ -62,10 +73,10 @@ impl PhysicalExprAdapter for Adapter {
         }
         expr.transform_up(|expr| {
             let name = expr.downcast_ref::<Column>().map(Column::name);
-            let odd = name.and_then(|name| self.odd.iter().find(|(odd, ..)| odd == name));
+            let odd = name.and_then(|name| self.odd.iter().find(|odd| odd.name == name));
             Ok(match odd {
-                Some((_, from, to)) => {
-                    Transformed::yes(Arc::new(Widened { column: expr, from: *from, to: *to }) as _)
+                Some(odd) => {
+                    Transformed::yes(Arc::new(Widened { column: expr, odd: odd.clone() }) as _)
                 }
                 None => Transformed::no(expr),
             })
@@ -78,13 +89,12 @@ impl PhysicalExprAdapter for Adapter {
 #[derive(Clone, Debug, Eq)]
 struct Widened {
     column: Arc<dyn PhysicalExpr>,
-    from: ColumnType,
-    to: ColumnType,
+    odd: Odd,
 }
 
 impl PartialEq for Widened {
     fn eq(&self, other: &Self) -> bool {
-        self.column.eq(&other.column) && self.from == other.from && self.to == other.to
+        self.column.eq(&other.column) && self.odd == other.odd
     }
 }
 
@@ -102,7 +112,7 @@ impl fmt::Display for Widened {
 
 impl PhysicalExpr for Widened {
     fn data_type(&self, _: &Schema) -> Result<DataType> {
-        Ok(DataType::Utf8View)
+        Ok(self.odd.kind.clone())
     }
 
     fn nullable(&self, _: &Schema) -> Result<bool> {
@@ -111,8 +121,8 @@ impl PhysicalExpr for Widened {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let stored = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
-        let text = conform_column(&stored, self.from, self.to)?;
-        Ok(ColumnarValue::Array(arrow::compute::cast(&text, &DataType::Utf8View)?))
+        let text = conform_column(&stored, self.odd.from, self.odd.to)?;
+        Ok(ColumnarValue::Array(arrow::compute::cast(&text, &self.odd.kind)?))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
@@ -123,7 +133,7 @@ impl PhysicalExpr for Widened {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { column: children.swap_remove(0), from: self.from, to: self.to }))
+        Ok(Arc::new(Self { column: children.swap_remove(0), odd: self.odd.clone() }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

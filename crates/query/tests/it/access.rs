@@ -105,7 +105,7 @@ async fn counts_are_of_what_is_seen() {
     for table in ["linux_processes", "hunt_1", "hunt_2"] {
         let sql = format!("SELECT * FROM {table}");
         let said = world.refusal(&elsewhere, &sql).await;
-        assert_eq!(said, format!("there is no table {table:?}; SHOW TABLES lists them"));
+        assert!(said.starts_with(&format!("there is no table {table:?};")), "{said}");
     }
     for sql in ["EXPLAIN ANALYZE SELECT 1", "EXPLAIN VERBOSE SELECT 1"] {
         assert!(world.refusal(&dev, sql).await.contains("access"), "{sql}");

@@ -15,7 +15,7 @@ use muster_results::{Cell, RowClass, RowFormat, RowMeta, SegmentBuilder, TableSp
 use muster_testkit::TempCatalog;
 use muster_types::{
     Access, AgentKind, AgentNo, ColumnDecl, ColumnType, EndpointNo, HuntNo, OrgId, Pos, ScopeSpec,
-    Shard, SqlLimits, SqlRequest, Timestamp,
+    SqlLimits, SqlRequest, Timestamp,
 };
 
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
@@ -242,9 +242,4 @@ fn agent(n: u32, name: &str) -> Enrol {
         },
         secret: None,
     }
-}
-
-/// Agents live on the shard of their number.
-pub fn shard(agent: u32) -> Shard {
-    AgentNo(agent).shard()
 }

@@ -2,5 +2,6 @@
 
 mod access;
 mod answers;
+mod child;
 mod kit;
 mod refused;
