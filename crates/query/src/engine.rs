@@ -28,6 +28,9 @@ use crate::schema::{CATALOG, OneSchema, SCHEMA, Tables};
 /// Of the memory limit, what the engine's large buffers may take: scans and code need the rest.
 const POOL_SHARE: f64 = 0.6;
 
+/// The engine counts rows in signed numbers.
+const ROWS_MAX: u64 = 1 << 40;
+
 /// One question's engine.
 pub struct Engine {
     context: SessionContext,
@@ -53,7 +56,7 @@ impl Engine {
         Ok(Self {
             context,
             tables,
-            rows_max: usize::try_from(request.limits.rows).unwrap_or(usize::MAX),
+            rows_max: usize::try_from(request.limits.rows.min(ROWS_MAX)).unwrap_or(usize::MAX),
             scoped: request.access.agents.is_some(),
             sql: request.sql.clone(),
         })

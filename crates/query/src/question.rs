@@ -7,7 +7,7 @@ use muster_archive::{Archive, manifest};
 use muster_catalog::{Catalog, args};
 use muster_endpoints::Snapshot;
 use muster_results::{ColumnType, Types};
-use muster_types::{Access, HuntNo, SqlRequest, Timestamp};
+use muster_types::{Access, HuntNo, SqlRequest};
 use tokio::sync::OnceCell;
 
 use crate::Error;
@@ -41,7 +41,6 @@ pub(crate) struct Question {
     pub access: Access,
     pub catalog: Catalog,
     pub archive: Archive,
-    pub now: Timestamp,
     fleet: OnceCell<Arc<Fleet>>,
     hunts: OnceCell<Arc<BTreeMap<HuntNo, HuntTable>>>,
     tables: OnceCell<Arc<BTreeSet<String>>>,
@@ -53,7 +52,6 @@ impl Question {
             access: request.access.clone(),
             catalog: Catalog::open_read_only(&request.catalog_url).await?,
             archive: Archive::open(&request.archive_url)?,
-            now: request.now,
             fleet: OnceCell::new(),
             hunts: OnceCell::new(),
             tables: OnceCell::new(),

@@ -28,9 +28,9 @@ const STACK: usize = 16 << 20;
 #[must_use]
 pub fn worker_main() -> ExitCode {
     let thread = std::thread::Builder::new().stack_size(PLAN_STACK).spawn(answer);
-    let done = thread.map_err(output).and_then(|thread| {
-        thread.join().unwrap_or_else(|_| Err(output("the query panicked")))
-    });
+    let done = thread
+        .map_err(output)
+        .and_then(|thread| thread.join().unwrap_or_else(|_| Err(output("the query panicked"))));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

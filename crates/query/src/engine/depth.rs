@@ -48,7 +48,9 @@ fn deepens(token: &Token) -> bool {
                 | Keyword::SELECT
                 | Keyword::OVERLAY
         ),
-        Token::Comma | Token::Whitespace(_) | Token::LParen | Token::RParen | Token::Period => false,
+        Token::Comma | Token::Whitespace(_) | Token::LParen | Token::RParen | Token::Period => {
+            false
+        }
         Token::Number(..) | Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => false,
         Token::HexStringLiteral(_) | Token::Placeholder(_) | Token::SemiColon | Token::EOF => false,
         // Operators, casts, subscripts.
