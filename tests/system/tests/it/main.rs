@@ -2,6 +2,10 @@
 
 mod support;
 
+mod accounts;
+mod bad_config;
+mod crash;
 mod first_hour;
 mod hunts;
 mod join;
+mod renew;

@@ -3,10 +3,12 @@
 mod agent;
 mod ask;
 mod fleet;
+mod http;
 
 pub use agent::{AgentProcess, companion};
 pub use ask::{Ask, Told};
 pub use fleet::Fleet;
+pub use http::{post, roots};
 
 use std::time::Duration;
 
