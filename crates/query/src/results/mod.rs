@@ -1,5 +1,6 @@
 //! Result tables: parts of the manifest, read from the archive, as far as the asker may see.
 
+mod barrier;
 mod fleet;
 mod part;
 mod prune;

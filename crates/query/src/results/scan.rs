@@ -23,6 +23,7 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use roaring::RoaringBitmap;
 
 use super::Fleet;
+use super::barrier::Barrier;
 use super::part::{PartFile, PartReaders};
 use super::prune::prune;
 use super::table::ResultTable;
@@ -120,7 +121,7 @@ impl Scan<'_> {
     ) -> bool {
         let filtered: BTreeSet<String> = filters
             .iter()
-            .flat_map(|filter| collect_columns(filter))
+            .flat_map(collect_columns)
             .map(|column| column.name().to_owned())
             .collect();
         let fields = columns.read.iter().map(|at| self.table.file_schema.field(*at).name());
@@ -265,7 +266,7 @@ impl Columns {
         };
         let (agent, hunt) = (self.column(agents)?, self.column(hunts)?);
         let visible = Arc::new(VisibleExpr { rule: Arc::new(rule), agent, hunt });
-        Ok(Arc::new(FilterExec::try_new(visible, scan)?))
+        Ok(Arc::new(Barrier(Arc::new(FilterExec::try_new(visible, scan)?))))
     }
 
     fn finished(

@@ -119,7 +119,10 @@ impl PhysicalExpr for VisibleExpr {
             let hunts = hunts.as_primitive::<Int64Type>();
             let hunt = |row| if hunts.is_valid(row) { hunts.value(row).unsigned_abs() } else { 0 };
             let by_hunt = by_runs(rows, hunt, |hunt| self.rule.hunt(hunt));
-            kept = Some(kept.map_or(by_hunt.clone(), |kept| &kept & &by_hunt));
+            kept = Some(match kept {
+                Some(kept) => &kept & &by_hunt,
+                None => by_hunt,
+            });
         }
         let kept = kept.unwrap_or_else(|| BooleanBuffer::new_set(rows));
         Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(kept, None))))

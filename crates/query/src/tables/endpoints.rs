@@ -34,7 +34,7 @@ pub(super) async fn rows(question: &Question) -> Result<Vec<ArrayRef>, Error> {
             let agents: Vec<_> = agents.collect();
             let primary = snapshot
                 .best_agent(endpoint.no, |agent| access.allows(access.org, agent.no))
-                .or(agents.last().copied());
+                .or_else(|| agents.last().copied());
             let labels: Vec<&str> =
                 snapshot.labels_of(endpoint).map(|label| &*label.name).collect();
             (endpoint, primary, agents, labels.join(","))

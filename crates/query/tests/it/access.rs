@@ -75,6 +75,21 @@ async fn nothing_of_others_appears_anywhere() {
 }
 
 #[tokio::test]
+async fn errors_quote_no_row_of_others() {
+    let world = World::new().await;
+    let board = world.labelled("board").await;
+    for sql in [
+        "SELECT * FROM linux_processes WHERE CAST(cmdline AS INT) = 1",
+        "SELECT CAST(cmdline AS INT) FROM linux_processes",
+        "SELECT pid FROM hunt_1 WHERE CAST(cmdline AS INT) = 1 AND pid > 0",
+    ] {
+        let said = world.ask(&board, sql).await.unwrap_err().chain();
+        assert!(said.contains("board-three"), "{sql}: {said}");
+        assert!(!said.contains("dev-"), "{sql}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn counts_are_of_what_is_seen() {
     let world = World::new().await;
     let (dev, board) = (world.labelled("dev").await, world.labelled("board").await);
