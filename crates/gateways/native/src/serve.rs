@@ -62,7 +62,11 @@ pub async fn serve(
             };
             let hard = hard.clone();
             tasks.spawn(async move {
-                hard.run_until_cancelled(connection.run(tcp, tls, permit)).await;
+                // Not `run_until_cancelled`, whose future has room for the connection's twice.
+                tokio::select! {
+                    () = connection.run(tcp, tls, permit) => {}
+                    () = hard.cancelled() => {}
+                }
             });
         }
     };

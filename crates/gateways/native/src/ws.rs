@@ -124,16 +124,16 @@ impl Reader {
                 self.read_head(io).await?;
             }
             let frame = self.frame.as_ref().expect("read just above");
+            // Boxed from here on: an idle link waits for a head, and has no room for more.
             if frame.opcode >= CLOSE {
-                self.read_body(io).await?;
+                Box::pin(self.read_body(io)).await?;
                 return self.control();
             }
             if !frame.admitted {
-                // Boxed: waiting is rare, and its state is large.
                 let permit = Box::pin(gate.admit(frame.len)).await?;
                 self.begin_body(permit);
             }
-            self.read_body(io).await?;
+            Box::pin(self.read_body(io)).await?;
             if let Some(event) = self.data() {
                 return Ok(event);
             }
