@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ pub(crate) struct Shared {
     pub(crate) loopback: bool,
     pub(crate) answerer: Answerer,
     pub(crate) stats: Stats,
+    /// Whether tasks are taken and not answered.
+    pub(crate) mute: AtomicBool,
+    /// Whether the time of each task is noted.
+    pub(crate) task_times: bool,
     pub(crate) signals: Signals,
     /// Handshakes at a time.
     pub(crate) handshakes: Semaphore,
@@ -241,6 +246,9 @@ impl Agent {
 
     async fn take(&mut self, link: &mut Link, task: Task) -> anyhow::Result<()> {
         let stats = &self.shared.stats;
+        if self.shared.task_times {
+            stats.task_time(task.task.hunt, self.shared.clock.now());
+        }
         ensure!(self.waiting.len() < WAITING_MAX, "{WAITING_MAX} answers are not acknowledged");
         if self.taken.len() >= TAKEN_MAX {
             self.taken.clear();
@@ -251,7 +259,7 @@ impl Agent {
         }
         stats.tasks.fetch_add(1, Relaxed);
         let fleet = &self.shared.fleet;
-        if fleet.is_silent(self.number) {
+        if fleet.is_silent(self.number) || self.shared.mute.load(Relaxed) {
             return Ok(());
         }
         let items = if fleet.is_failing(self.number) {

@@ -13,6 +13,10 @@ pub enum Word {
     Offline,
     /// All links drop and come back.
     Storm,
+    /// From now on tasks are taken and not answered.
+    Mute,
+    /// They are answered again.
+    Unmute,
     /// Print a report now.
     Report,
     /// End.
@@ -38,11 +42,13 @@ pub(crate) fn words() -> mpsc::Receiver<Word> {
                 "online" => Word::Online,
                 "offline" => Word::Offline,
                 "storm" => Word::Storm,
+                "mute" => Word::Mute,
+                "unmute" => Word::Unmute,
                 "report" => Word::Report,
                 "stop" => Word::Stop,
                 "" => continue,
                 other => {
-                    eprintln!("{other:?} is none of online, offline, storm, report, stop");
+                    eprintln!("{other:?} is none of online, offline, storm, mute, unmute, report, stop");
                     continue;
                 }
             };

@@ -18,4 +18,4 @@ pub use control::Word;
 pub use fleet::{Current, Endpoint, Fleet, Plant, PlantCount, Shape, UnknownPlant, tables};
 pub use native::{native, run};
 pub use options::NativeOptions;
-pub use report::{Report, Summary};
+pub use report::{Report, Summary, TaskTimes};

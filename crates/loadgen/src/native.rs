@@ -1,6 +1,7 @@
 //! A run: builds the fleet, lets it live, reports.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -94,6 +95,8 @@ pub async fn run(
                 Word::Online => { online.send_replace(true); }
                 Word::Offline => { online.send_replace(false); }
                 Word::Storm => storms.send_modify(|storms| *storms += 1),
+                Word::Mute => shared.mute.store(true, Relaxed),
+                Word::Unmute => shared.mute.store(false, Relaxed),
                 Word::Report => report(&shared.stats.report(start.elapsed())),
                 Word::Stop => break,
             },
@@ -142,6 +145,8 @@ fn share(options: &NativeOptions, signals: Signals) -> anyhow::Result<Arc<Shared
         loopback,
         answerer: Answerer::new(options.threads.max(1), options.canned),
         stats: Stats::default(),
+        mute: AtomicBool::new(false),
+        task_times: options.task_times,
         signals,
         handshakes: Semaphore::new(HANDSHAKES),
         backoff: Backoff { first: Duration::from_millis(500), last: Duration::from_secs(10) },

@@ -60,4 +60,7 @@ pub struct NativeOptions {
     /// Number of the first endpoint, so that several processes make one fleet.
     #[arg(long, default_value_t = 0)]
     pub first: u32,
+    /// Report when each task was received (benchmarks).
+    #[arg(long)]
+    pub task_times: bool,
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use muster_types::{HuntNo, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// Counters shared by all agents.
 #[derive(Default)]
@@ -22,11 +23,17 @@ pub(crate) struct Stats {
     errors: Mutex<BTreeMap<String, u64>>,
     pub(crate) ack_latency: Histogram,
     storms: Mutex<Vec<f64>>,
+    task_times: Mutex<TaskTimes>,
 }
+
+/// When tasks were received, by hunt, in microseconds since 1970.
+pub type TaskTimes = BTreeMap<u64, Vec<i64>>;
 
 impl Stats {
     /// Kinds of errors that are told apart.
     const ERROR_KINDS_MAX: usize = 20;
+    /// Times kept per hunt.
+    const TASK_TIMES_MAX: usize = 200_000;
 
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let text: String = format!("{error:#}").chars().take(160).collect();
@@ -41,6 +48,15 @@ impl Stats {
     pub(crate) fn storm(&self, took: Duration) {
         let mut storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
         storms.push(took.as_secs_f64());
+    }
+
+    /// A task was received; kept until the next report.
+    pub(crate) fn task_time(&self, hunt: HuntNo, at: Timestamp) {
+        let mut times = self.task_times.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_hunt = times.entry(hunt.0).or_default();
+        if of_hunt.len() < Self::TASK_TIMES_MAX {
+            of_hunt.push(at.0);
+        }
     }
 
     /// Everything so far.
@@ -62,12 +78,15 @@ impl Stats {
             errors: self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             cpu_seconds,
             resident_bytes,
+            task_times: std::mem::take(
+                &mut *self.task_times.lock().unwrap_or_else(PoisonError::into_inner),
+            ),
         }
     }
 }
 
 /// One line of the simulator's output.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Since the start.
     pub elapsed_seconds: f64,
@@ -99,10 +118,13 @@ pub struct Report {
     pub cpu_seconds: f64,
     /// The simulator's own memory.
     pub resident_bytes: u64,
+    /// When tasks were received since the last report, if that is noted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub task_times: TaskTimes,
 }
 
 /// Percentiles.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// How many.
     pub count: u64,

@@ -40,6 +40,7 @@ impl Fleet {
             interval: 3600,
             threads: 1,
             first: 0,
+            task_times: true,
         };
         let (words, received) = mpsc::channel(1);
         let online = watch::Sender::new(false);
