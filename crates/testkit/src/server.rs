@@ -32,6 +32,7 @@ pub struct ServerOptions {
 /// A running `muster up` with everything it keeps in a temporary folder.
 pub struct Server {
     dir: TempDir,
+    data_dir: PathBuf,
     options: ServerOptions,
     child: Option<Child>,
     ports: [u16; 3],
@@ -44,8 +45,22 @@ impl Server {
     /// When it does not become ready within 30 s; with what it printed.
     pub fn up(options: ServerOptions) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir()?;
+        let data_dir = dir.path().join("data");
+        Self::up_with(dir, data_dir, options)
+    }
+
+    /// The same with its data elsewhere, for example on a small volume.
+    ///
+    /// # Errors
+    /// As [`Server::up`].
+    pub fn up_in(data_dir: PathBuf, options: ServerOptions) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("muster-test-").tempdir()?;
+        Self::up_with(dir, data_dir, options)
+    }
+
+    fn up_with(dir: TempDir, data_dir: PathBuf, options: ServerOptions) -> anyhow::Result<Self> {
         let ports = [steady_port()?, steady_port()?, steady_port()?];
-        let mut server = Self { dir, options, child: None, ports };
+        let mut server = Self { dir, data_dir, options, child: None, ports };
         server.start()?;
         Ok(server)
     }
@@ -187,7 +202,7 @@ impl Server {
     /// Its data folder.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.data_dir.clone()
     }
 
     /// A place for a test's own files.

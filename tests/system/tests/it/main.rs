@@ -4,8 +4,10 @@ mod support;
 
 mod accounts;
 mod bad_config;
+mod cluster;
 mod crash;
 mod first_hour;
+mod full_disk;
 mod hunts;
 mod join;
 mod renew;
