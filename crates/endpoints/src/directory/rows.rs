@@ -33,26 +33,25 @@ pub(super) async fn changed(
         return Ok(None);
     }
     let after = known.version;
-    let (agents, endpoints) = if after == 0 {
-        let agents = all(catalog, &sql::ALL_AGENTS, newest.agent).await?;
-        (agents, all(catalog, &sql::ALL_ENDPOINTS, newest.endpoint).await?)
-    } else {
-        let agents = vec![some(catalog, &sql::CHANGED_AGENTS, args![after]).await?];
-        (agents, vec![some(catalog, &sql::CHANGED_ENDPOINTS, args![after]).await?])
-    };
-    let members = catalog.fetch_all(&sql::MEMBERS, args![after]).await?;
-    let labels = catalog.fetch_all(&sql::LABELS, args![after]).await?;
     let mut next = known.clone();
     next.version = newest.directory;
-    for json in endpoints {
-        for row in parse::<EndpointRow>(&json)? {
-            next.put_endpoint(row.into());
-        }
+    let (mut agents, mut endpoints) = (Vec::new(), Vec::new());
+    let mut take_agents = |json: &str| read_agents(json, &mut next, &mut agents);
+    let mut take_endpoints = |json: &str| read_endpoints(json, &mut endpoints);
+    if after == 0 {
+        each(catalog, &sql::ALL_AGENTS, newest.agent, take_agents).await?;
+        each(catalog, &sql::ALL_ENDPOINTS, newest.endpoint, take_endpoints).await?;
+    } else {
+        take_agents(&some(catalog, &sql::CHANGED_AGENTS, args![after]).await?)?;
+        take_endpoints(&some(catalog, &sql::CHANGED_ENDPOINTS, args![after]).await?)?;
     }
-    for json in agents {
-        for row in parse::<AgentRow>(&json)? {
-            put_agent(&mut next, row)?;
-        }
+    let members = catalog.fetch_all(&sql::MEMBERS, args![after]).await?;
+    let labels = catalog.fetch_all(&sql::LABELS, args![after]).await?;
+    for endpoint in endpoints {
+        next.put_endpoint(endpoint);
+    }
+    for agent in agents {
+        next.put_agent(agent);
     }
     for row in &labels {
         put_label(&mut next, row)?;
@@ -83,27 +82,29 @@ async fn newest(catalog: &Catalog) -> Result<Newest, Error> {
     Ok(newest)
 }
 
-/// A whole table up to the number `last`, in ranges.
-async fn all(
+/// A whole table up to the number `last`, in ranges; one is taken while the next are read.
+async fn each(
     catalog: &Catalog,
     statement: &'static Statement,
     last: u32,
-) -> Result<Vec<String>, Error> {
+    mut take: impl FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut running = JoinSet::new();
-    let mut done = Vec::new();
     // The last range is open: numbers may have been given out meanwhile.
     for from in (0..=last).step_by(RANGE as usize) {
         let to = if from + RANGE > last { u32::MAX } else { from + RANGE };
         let catalog = catalog.clone();
         running.spawn(async move { some(&catalog, statement, args![from, to]).await });
-        if running.len() >= AT_ONCE {
-            done.extend(joined(&mut running).await?);
+        if running.len() >= AT_ONCE
+            && let Some(json) = joined(&mut running).await?
+        {
+            take(&json)?;
         }
     }
-    while !running.is_empty() {
-        done.extend(joined(&mut running).await?);
+    while let Some(json) = joined(&mut running).await? {
+        take(&json)?;
     }
-    Ok(done)
+    Ok(())
 }
 
 async fn joined(running: &mut JoinSet<Result<String, Error>>) -> Result<Option<String>, Error> {
@@ -183,7 +184,19 @@ struct AgentRow<'a> {
     clone_of: Option<AgentNo>,
 }
 
-fn put_agent(next: &mut Snapshot, row: AgentRow<'_>) -> Result<(), Error> {
+fn read_endpoints(json: &str, endpoints: &mut Vec<Endpoint>) -> Result<(), Error> {
+    endpoints.extend(parse::<EndpointRow>(json)?.into_iter().map(Endpoint::from));
+    Ok(())
+}
+
+fn read_agents(json: &str, next: &mut Snapshot, agents: &mut Vec<Agent>) -> Result<(), Error> {
+    for row in parse::<AgentRow>(json)? {
+        agents.push(agent(next, row)?);
+    }
+    Ok(())
+}
+
+fn agent(next: &mut Snapshot, row: AgentRow<'_>) -> Result<Agent, Error> {
     let wrong = |what: String| Error::Other(format!("agent {}: {what}", row.no));
     let key = row.public_key.map(|key| hex::decode(&*key)).transpose();
     let facts = AgentFacts {
@@ -194,7 +207,7 @@ fn put_agent(next: &mut Snapshot, row: AgentRow<'_>) -> Result<(), Error> {
         version: row.version.into(),
         capabilities: row.capabilities.into(),
     };
-    let agent = Agent {
+    Ok(Agent {
         no: row.no,
         org: row.org,
         endpoint: row.endpoint,
@@ -208,9 +221,7 @@ fn put_agent(next: &mut Snapshot, row: AgentRow<'_>) -> Result<(), Error> {
         last_seen: row.last_seen,
         last_address: row.last_address.into(),
         clone_of: row.clone_of,
-    };
-    next.put_agent(agent);
-    Ok(())
+    })
 }
 
 fn put_label(next: &mut Snapshot, row: &Row) -> Result<(), Error> {
