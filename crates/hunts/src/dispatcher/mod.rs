@@ -100,7 +100,9 @@ impl Dispatcher {
 
     /// Looks once at every live hunt whose partition is held. Whether endpoints wait for their turn.
     pub async fn round(&mut self) -> bool {
-        let live = self.hunts.inner.index.live();
+        let mut live = self.hunts.inner.index.live();
+        // New ones first: a question to one endpoint does not wait for a look at all of a large hunt.
+        live.sort_by_key(|entry| entry.wave > 0);
         let known: std::collections::HashSet<_> = live.iter().map(|entry| entry.def.no).collect();
         self.pending.retain(|no, _| known.contains(no));
         let mut busy = false;
