@@ -1,29 +1,54 @@
 //! Benchmarks: each measures Muster and its ceiling in one run and prints the ratio.
 
+use std::process::Command;
+
 use crate::steps::{self, cargo};
 
-/// Name, package, example.
-const BENCHES: [(&str, &str, &str); 4] = [
-    ("append", "muster-stream", "append_bench"),
-    ("columns", "muster-results", "columns_bench"),
-    ("intake", "muster-intake", "intake_bench"),
-    ("sql", "muster-query", "sql_bench"),
+/// One benchmark.
+struct Bench {
+    name: &'static str,
+    package: &'static str,
+    example: &'static str,
+    args: &'static [&'static str],
+    /// Whether it starts servers: it needs the release binary.
+    servers: bool,
+}
+
+const fn plain(name: &'static str, package: &'static str, example: &'static str) -> Bench {
+    Bench { name, package, example, args: &[], servers: false }
+}
+
+const fn with_servers(name: &'static str, args: &'static [&'static str]) -> Bench {
+    Bench { name, package: "muster-loadgen", example: "agents_bench", args, servers: true }
+}
+
+const BENCHES: [Bench; 6] = [
+    plain("append", "muster-stream", "append_bench"),
+    plain("columns", "muster-results", "columns_bench"),
+    plain("intake", "muster-intake", "intake_bench"),
+    plain("sql", "muster-query", "sql_bench"),
+    with_servers("agents", &["agents", "--agents", "10000"]),
+    with_servers("startup", &["startup", "--agents", "100000"]),
 ];
 
 /// Runs those whose name holds `filter`.
 pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
-    for (name, package, example) in BENCHES {
-        if filter.is_none_or(|filter| name.contains(filter)) {
-            steps::run(&mut cargo(&[
-                "run",
-                "--release",
-                "--locked",
-                "-p",
-                package,
-                "--example",
-                example,
-            ]))?;
+    for bench in BENCHES {
+        if filter.is_none_or(|filter| bench.name.contains(filter)) {
+            if bench.servers {
+                steps::run(&mut cargo(&["build", "--release", "--locked", "-p", "muster"]))?;
+            }
+            steps::run(&mut command(&bench))?;
         }
     }
     Ok(())
+}
+
+fn command(bench: &Bench) -> Command {
+    let mut command = cargo(&["run", "--release", "--locked", "-p", bench.package]);
+    command.args(["--example", bench.example, "--"]).args(bench.args);
+    if bench.servers {
+        command.env("MUSTER_BIN", steps::target_dir().join("release/muster"));
+    }
+    command
 }
