@@ -2,6 +2,8 @@
 
 mod barrier;
 mod fleet;
+mod open;
+mod open_rows;
 mod part;
 mod prune;
 mod scan;
@@ -11,4 +13,5 @@ mod visible;
 mod widen;
 
 pub(crate) use fleet::Fleet;
+pub(crate) use open::STATEMENTS;
 pub(crate) use table::ResultTable;

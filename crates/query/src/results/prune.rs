@@ -1,4 +1,4 @@
-//! Leaving out parts by what the manifest knows of them.
+//! Leaving out what cannot have rows that are asked for.
 
 use std::sync::Arc;
 
@@ -9,39 +9,60 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr_common::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use muster_results::PartInfo;
+use muster_types::{AgentNo, HuntNo, Timestamp};
 
-use super::part::PartFile;
+/// What is known of some rows: the least and the greatest value of columns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub agent: (AgentNo, AgentNo),
+    /// 0 for no hunt.
+    pub hunt: (HuntNo, HuntNo),
+    pub received: (Timestamp, Timestamp),
+    pub rows: u64,
+}
 
-/// The parts that may have rows for which all of `filters` hold.
-pub(crate) fn prune(
-    mut parts: Vec<Arc<PartFile>>,
+impl From<&PartInfo> for Span {
+    fn from(info: &PartInfo) -> Self {
+        Self {
+            agent: (info.agent_min, info.agent_max),
+            hunt: (info.hunt_min, info.hunt_max),
+            received: (info.received_min, info.received_max),
+            rows: info.row_count,
+        }
+    }
+}
+
+/// The items that may have rows for which all of `filters` hold.
+pub(crate) fn prune<T>(
+    mut items: Vec<T>,
+    span: impl Fn(&T) -> Span,
     filters: &[Arc<dyn PhysicalExpr>],
     schema: &SchemaRef,
-) -> Vec<Arc<PartFile>> {
+) -> Vec<T> {
     for filter in filters {
         let predicate = PruningPredicateBuilder::new()
             .with_file_schema(Arc::clone(schema))
             .try_build(Arc::clone(filter));
         // What cannot be judged prunes nothing.
         let Ok(predicate) = predicate else { continue };
-        let Ok(kept) = predicate.prune(&Ranges(&parts)) else { continue };
+        let spans = items.iter().map(&span).collect();
+        let Ok(kept) = predicate.prune(&Spans(spans)) else { continue };
         let mut kept = kept.into_iter();
-        parts.retain(|_| kept.next().unwrap_or(true));
+        items.retain(|_| kept.next().unwrap_or(true));
     }
-    parts
+    items
 }
 
-struct Ranges<'a>(&'a [Arc<PartFile>]);
+struct Spans(Vec<Span>);
 
-impl Ranges<'_> {
-    fn numbers(&self, of: impl Fn(&PartInfo) -> i64) -> Option<ArrayRef> {
-        let numbers = self.0.iter().map(|file| of(&file.part.info));
-        Some(Arc::new(numbers.collect::<Int64Array>()))
+impl Spans {
+    fn numbers(&self, of: impl Fn(&Span) -> i64) -> Option<ArrayRef> {
+        Some(Arc::new(Int64Array::from_iter_values(self.0.iter().map(of))))
     }
 
-    fn times(&self, of: impl Fn(&PartInfo) -> i64) -> Option<ArrayRef> {
-        let times = self.0.iter().map(|file| Some(of(&file.part.info)));
-        Some(Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))
+    fn times(&self, of: impl Fn(&Span) -> Timestamp) -> Option<ArrayRef> {
+        let times = TimestampMicrosecondArray::from_iter_values(self.0.iter().map(|s| of(s).0));
+        Some(Arc::new(times.with_timezone("UTC")))
     }
 }
 
@@ -49,21 +70,21 @@ fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-impl PruningStatistics for Ranges<'_> {
+impl PruningStatistics for Spans {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
         match column.name() {
-            "agent" => self.numbers(|info| i64::from(info.agent_min.0)),
-            "hunt" => self.numbers(|info| number(info.hunt_min.0)),
-            "received_time" => self.times(|info| info.received_min.0),
+            "agent" => self.numbers(|span| span.agent.0.0.into()),
+            "hunt" => self.numbers(|span| number(span.hunt.0.0)),
+            "received_time" => self.times(|span| span.received.0),
             _ => None,
         }
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
         match column.name() {
-            "agent" => self.numbers(|info| i64::from(info.agent_max.0)),
-            "hunt" => self.numbers(|info| number(info.hunt_max.0)),
-            "received_time" => self.times(|info| info.received_max.0),
+            "agent" => self.numbers(|span| span.agent.1.0.into()),
+            "hunt" => self.numbers(|span| number(span.hunt.1.0)),
+            "received_time" => self.times(|span| span.received.1),
             _ => None,
         }
     }
@@ -78,8 +99,7 @@ impl PruningStatistics for Ranges<'_> {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        let rows = self.0.iter().map(|file| file.part.info.row_count);
-        Some(Arc::new(UInt64Array::from_iter_values(rows)))
+        Some(Arc::new(UInt64Array::from_iter_values(self.0.iter().map(|span| span.rows))))
     }
 
     fn contained(

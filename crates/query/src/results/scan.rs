@@ -20,13 +20,15 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::union::UnionExec;
 use roaring::RoaringBitmap;
 
 use super::Fleet;
 use super::barrier::Barrier;
+use super::open_rows::OpenRows;
 use super::part::{PartFile, PartReaders};
-use super::prune::prune;
-use super::table::ResultTable;
+use super::prune::{Span, prune};
+use super::table::{ResultTable, Rows};
 use super::virtuals::{Virtual, VirtualExpr};
 use super::visible::{Rule, VisibleExpr};
 use super::widen::Widening;
@@ -52,21 +54,31 @@ impl Scan<'_> {
         let table = self.table;
         let fleet = table.question.fleet().await?;
         let filters = self.physical_filters()?;
-        let parts = prune(table.parts().await?.to_vec(), &filters, &table.schema());
-        let (parts, rule) = self.rule(parts, fleet).await?;
         let wanted: Vec<usize> = match projection {
             Some(indices) => indices.clone(),
             None => (0..table.schema().fields().len()).collect(),
         };
-        if parts.is_empty() {
-            let schema = Arc::new(table.schema().project(&wanted)?);
-            return Ok(Arc::new(EmptyExec::new(schema)));
+        let Rows { parts, open } = table.rows().await?;
+        let span = |file: &Arc<PartFile>| Span::from(&file.part.info);
+        let parts = prune(parts.clone(), span, &filters, &table.schema());
+        let open = prune(open.clone(), |tasks| tasks.span(), &filters, &table.schema());
+        let mut plans = Vec::with_capacity(2);
+        let (parts, rule) = self.rule(parts, fleet).await?;
+        if !parts.is_empty() {
+            let columns = Columns::new(table, &wanted, &rule);
+            let pushdown = self.pays_off(&columns, &filters, &rule, fleet);
+            let scan = self.parquet(&parts, &columns, pushdown, rule.is_empty())?;
+            plans.push(columns.finished(columns.filtered(scan, rule)?, fleet)?);
         }
-        let columns = Columns::new(table, &wanted, &rule);
-        let pushdown = self.pays_off(&columns, &filters, &rule, fleet);
-        let scan = self.parquet(&parts, &columns, pushdown, rule.is_empty())?;
-        let scan = columns.filtered(scan, rule)?;
-        columns.finished(scan, fleet)
+        let schema = Arc::new(table.schema().project(&wanted)?);
+        if !open.is_empty() {
+            let (org, fleet) = (table.question.access.org, Arc::clone(fleet));
+            plans.push(OpenRows { org, tasks: open, fleet, schema: Arc::clone(&schema) }.exec()?);
+        }
+        match plans.len() {
+            0 => Ok(Arc::new(EmptyExec::new(schema))),
+            _ => UnionExec::try_new(plans),
+        }
     }
 
     fn physical_filters(&self) -> Result<Vec<Arc<dyn PhysicalExpr>>> {

@@ -14,11 +14,17 @@ use muster_results::{SYSTEM_COLUMNS, data_type, system_fields};
 use muster_types::{ColumnDecl, ColumnType, HuntNo};
 use tokio::sync::OnceCell;
 
+use super::open::{self, OpenTasks};
 use super::part::PartFile;
 use super::scan::Scan;
 use super::virtuals::Virtual;
 use crate::Error;
 use crate::question::Question;
+
+/// The table of ended tasks, to which those that have not ended are added.
+const COLLECTIONS: &str = "collections";
+/// How often `collections` is read anew because tasks ended meanwhile.
+const READS_MAX: usize = 4;
 
 /// One table of the manifest, or what one hunt put there.
 #[derive(Debug)]
@@ -32,8 +38,17 @@ pub(crate) struct ResultTable {
     pub(super) file_schema: SchemaRef,
     /// Its own columns among them.
     pub(super) columns: Vec<ColumnDecl>,
-    /// The snapshot: the same parts however often the query names the table.
-    parts: OnceCell<Vec<Arc<PartFile>>>,
+    /// The snapshot: the same rows however often the query names the table.
+    rows: OnceCell<Rows>,
+}
+
+/// Where the rows of a table are.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// All parts that may have some.
+    pub parts: Vec<Arc<PartFile>>,
+    /// Tasks that have not ended, for `collections`.
+    pub open: Vec<Arc<OpenTasks>>,
 }
 
 impl ResultTable {
@@ -70,24 +85,48 @@ impl ResultTable {
             schema,
             file_schema,
             columns,
-            parts: OnceCell::new(),
+            rows: OnceCell::new(),
         }
     }
 
-    /// All parts that may have rows of this table.
-    pub(super) async fn parts(&self) -> Result<&[Arc<PartFile>], Error> {
+    /// Where the rows are, as of one moment.
+    pub(super) async fn rows(&self) -> Result<&Rows, Error> {
         let read = || async {
-            let mut filter = PartFilter::default();
-            if let Some(hunt) = self.hunt {
-                filter.hunt = hunt..=hunt;
+            if self.name == COLLECTIONS {
+                return self.collections().await;
             }
-            let question = &self.question;
-            let parts =
-                manifest::parts_of(&question.catalog, question.access.org, &self.name, &filter);
-            let file = |part| PartFile::new(part, question.archive.clone());
-            Ok::<_, Error>(parts.await?.into_iter().map(file).collect())
+            Ok::<_, Error>(Rows { parts: self.parts().await?, open: Vec::new() })
         };
-        Ok(self.parts.get_or_try_init(read).await?)
+        self.rows.get_or_try_init(read).await
+    }
+
+    /// One transaction ends a task and adds its row, but parts and open tasks are not read in one.
+    async fn collections(&self) -> Result<Rows, Error> {
+        let mut before = open::progressed(&self.question).await?;
+        let mut reads = 0;
+        loop {
+            reads += 1;
+            // Parts first: a task that ends in between is missing at worst, and never there twice.
+            let parts = self.parts().await?;
+            let open = open::read(&self.question).await?.into_iter().map(Arc::new).collect();
+            let after = open::progressed(&self.question).await?;
+            if after == before || reads == READS_MAX {
+                return Ok(Rows { parts, open });
+            }
+            before = after;
+        }
+    }
+
+    async fn parts(&self) -> Result<Vec<Arc<PartFile>>, Error> {
+        let mut filter = PartFilter::default();
+        if let Some(hunt) = self.hunt {
+            filter.hunt = hunt..=hunt;
+        }
+        let question = &self.question;
+        let parts =
+            manifest::parts_of(&question.catalog, question.access.org, &self.name, &filter).await?;
+        let file = |part| PartFile::new(part, question.archive.clone());
+        Ok(parts.into_iter().map(file).collect())
     }
 }
 

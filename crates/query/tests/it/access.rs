@@ -109,6 +109,9 @@ async fn counts_are_of_what_is_seen() {
         ("SELECT count(*) FROM errors", "3", "2", "1"),
         ("SELECT count(*) FROM agent_log", "3", "2", "1"),
         ("SELECT count(*) FROM collections WHERE outcome = 'rows'", "3", "2", "1"),
+        ("SELECT count(*) FROM collections WHERE outcome = 'running'", "2", "1", "1"),
+        ("SELECT count(*) FROM collections WHERE outcome = 'waiting'", "1", "1", "0"),
+        ("SELECT count(*) FROM collections", "6", "4", "2"),
     ] {
         assert_eq!(world.one(sql).await, all, "{sql}");
         assert_eq!(one(&world.ask(&dev, sql).await.unwrap()), two, "{sql}");

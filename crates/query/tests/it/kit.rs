@@ -5,21 +5,30 @@ use std::sync::Arc;
 use arrow::util::pretty::pretty_format_batches;
 use futures_util::TryStreamExt;
 use muster_archive::{Archive, manifest, segment_name};
-use muster_catalog::Priority;
+use muster_catalog::{Priority, args};
 use muster_endpoints::{
     AgentReport, Enrol, Snapshot, add_members, create_label, delete_endpoint, enrol,
 };
-use muster_hunts::{Definition, HuntKind, Limits, NewHunt};
+use muster_hunts::{Definition, HuntKind, Limits, NewHunt, ShardProgress};
 use muster_query::{Engine, Error};
 use muster_results::{Cell, RowClass, RowFormat, RowMeta, SegmentBuilder, TableSpec};
 use muster_testkit::TempCatalog;
 use muster_types::{
-    Access, AgentKind, AgentNo, ColumnDecl, ColumnType, EndpointNo, HuntNo, OrgId, Pos, ScopeSpec,
-    SqlLimits, SqlRequest, Timestamp,
+    Access, AgentKind, AgentNo, AgentSet, ColumnDecl, ColumnType, EndpointNo, HuntNo, OrgId,
+    Outcome, Pos, ScopeSpec, SqlLimits, SqlRequest, Timestamp,
 };
 
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 pub const ORG: OrgId = OrgId::DEFAULT;
+
+muster_catalog::statements! {
+    PUT_WAVE = "INSERT INTO hunt_wave (hunt_no, wave, agents, agent_count, committed_at, change)
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    PUT_PROGRESS = "INSERT INTO hunt_shard (hunt_no, shard, progress, row_count, byte_count, change)
+        VALUES ($1, $2, $3, 0, 0, $4)
+        ON CONFLICT (hunt_no, shard) DO UPDATE
+        SET progress = excluded.progress, change = excluded.change";
+}
 
 /// Endpoints by number: two of label `dev`, one of label `board`, one that was deleted.
 pub const NAMES: [&str; 4] = ["dev-one", "dev-two", "board-three", "gone-four"];
@@ -72,7 +81,12 @@ impl World {
 
     /// The organisation with results: hunt 1 is an artifact's, 2 an ad-hoc query, 3 a deleted one.
     pub async fn new() -> Self {
-        let world = Self::empty().await;
+        Self::filled(TempCatalog::sqlite().await.unwrap()).await
+    }
+
+    /// The same in a catalog of choice.
+    pub async fn filled(temp: TempCatalog) -> Self {
+        let world = Self::over(temp).await;
         world.fleet().await;
         for artifact in ["linux.processes", "", "linux.processes"] {
             world.hunt(artifact).await;
@@ -81,7 +95,7 @@ impl World {
         world
     }
 
-    async fn fleet(&self) {
+    pub async fn fleet(&self) {
         let catalog = &self.temp.catalog;
         for (n, name) in (1..).zip(NAMES) {
             let made = enrol(catalog, &agent(n, name), NOW).await.unwrap();
@@ -163,6 +177,42 @@ impl World {
             segment.append_row(&log, &meta(agent, 0, 10), &row);
         }
         self.publish(segment).await;
+        // All have answered hunt 1; in hunt 2 two tasks run and two wait.
+        self.recruit(HuntNo(1), 1, &[1, 2, 3, 4]).await;
+        self.recruit(HuntNo(2), 1, &[1, 2]).await;
+        self.recruit(HuntNo(2), 2, &[2, 3, 4]).await;
+        for agent in 1..=4 {
+            self.progress(HuntNo(1), agent, Some(Outcome::Rows)).await;
+        }
+        for agent in [1, 3] {
+            self.progress(HuntNo(2), agent, None).await;
+        }
+    }
+
+    /// As the dispatcher recruits.
+    pub async fn recruit(&self, hunt: HuntNo, wave: i64, agents: &[u32]) {
+        let agents: AgentSet = agents.iter().copied().map(AgentNo).collect();
+        let mut tx = self.temp.catalog.begin(Priority::Api).await.unwrap();
+        let change = tx.bump("wave").await.unwrap();
+        let at = Timestamp(NOW.0 + wave);
+        let values = args![hunt, wave, agents.to_bytes(), agents.len(), at, change];
+        tx.execute(&PUT_WAVE, values).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// What the fold knows of one agent: delivered, and the end if there is one. Of its shard, all.
+    pub async fn progress(&self, hunt: HuntNo, agent: u32, end: Option<Outcome>) {
+        let agent = AgentNo(agent);
+        let mut progress = ShardProgress::new();
+        progress.deliver(agent);
+        if let Some(end) = end {
+            assert!(progress.end(agent, end));
+        }
+        let mut tx = self.temp.catalog.begin(Priority::Intake).await.unwrap();
+        let change = tx.bump("progress").await.unwrap();
+        let values = args![hunt, agent.shard(), progress.encode(), change];
+        tx.execute(&PUT_PROGRESS, values).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// Puts a segment into archive and manifest.

@@ -4,4 +4,6 @@ mod access;
 mod answers;
 mod child;
 mod kit;
+mod open_tasks;
 mod refused;
+mod statements;
