@@ -269,10 +269,11 @@ async fn ask(
         tx.commit().await?;
         return Ok((StatusCode::OK, axum::Json(asked)));
     }
+    let title = if plan.title.is_empty() { title_of(&artifact, &definition) } else { plan.title };
     let new = NewHunt {
         org: caller.principal.org,
         kind: plan.kind,
-        title: plan.title,
+        title,
         artifact,
         definition,
         scope: plan.scope,
@@ -288,6 +289,20 @@ async fn ask(
     let word = if needs_approval { "awaiting_approval" } else { "running" };
     (asked.no, asked.state, asked.approval) = (Some(no.0), Some(word.to_owned()), approval);
     Ok((StatusCode::CREATED, axum::Json(asked)))
+}
+
+/// Lists need something to show: the artifact's name, or how the question begins.
+fn title_of(artifact: &str, definition: &Definition) -> String {
+    const CHARS: usize = 80;
+    if !artifact.is_empty() {
+        return artifact.to_owned();
+    }
+    let query = definition.sources.values().next().map_or("", |source| source.query.as_str());
+    let words = query.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(CHARS) {
+        Some((cut, _)) => format!("{}…", &words[..cut]),
+        None => words,
+    }
 }
 
 async fn create(

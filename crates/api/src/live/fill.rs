@@ -13,8 +13,19 @@ use crate::state::ApiState;
 const ROWS_MAX: u64 = 100_000;
 const BYTES_MAX: usize = 64 << 20;
 /// What the server adds to a row; hints carry rows as the agents sent them.
-const SYSTEM: [&str; 8] =
-    ["agent", "agent_kind", "hunt", "attempt", "late", "received_time", "endpoint_time", "_shard"];
+const SYSTEM: [&str; 11] = [
+    "endpoint_name",
+    "endpoint",
+    "agent",
+    "agent_kind",
+    "hunt",
+    "attempt",
+    "late",
+    "received_time",
+    "endpoint_time",
+    "_shard",
+    "_pos",
+];
 
 /// Rows of one record that were not sent yet.
 pub(super) struct Found {
@@ -55,8 +66,8 @@ pub(super) async fn missing(
             last = Some(place);
             found.push(Found { agent, rows: Vec::new() });
         }
-        row.remove("_pos");
-        SYSTEM.iter().for_each(|name| drop(row.remove(*name)));
+        // In place, because removing one by one would change the order of the others.
+        row.retain(|name, _| !SYSTEM.contains(&name.as_str()));
         let text = serde_json::value::to_raw_value(&row).map_err(Problem::internal)?;
         if let Some(found) = found.last_mut() {
             found.rows.push(text);

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Map, Value, json};
 
-use super::output::Printer;
+use super::output::{Format, Printer};
 use super::session::Session;
 use crate::client::{CliError, Exit};
 
@@ -23,6 +23,9 @@ pub struct Results {
     /// At most this many rows.
     #[arg(long)]
     pub limit: Option<u64>,
+    /// In a table, also the columns the server adds to each row.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `muster sql`.
@@ -59,7 +62,7 @@ pub fn question(argument: Option<String>, file: Option<&PathBuf>) -> Result<Stri
 pub async fn sql(session: &Session, args: Sql) -> Result<(), CliError> {
     let sql = question(args.sql, args.file.as_ref())?;
     let request = session.client.request(Method::POST, "/v1/sql").json(&json!({"sql": sql}));
-    rows(session, request.query(&[("format", "ndjson")])).await
+    rows(session, request.query(&[("format", "ndjson")]), false).await
 }
 
 /// Runs `muster results`.
@@ -71,11 +74,11 @@ pub async fn results(session: &Session, args: Results) -> Result<(), CliError> {
     if let Some(limit) = args.limit {
         request = request.query(&[("limit", limit)]);
     }
-    rows(session, request).await
+    rows(session, request, session.format == Format::Table && !args.all).await
 }
 
 /// Prints rows as they come. Dropping the answer ends the query on the server, so Ctrl-C does.
-async fn rows(session: &Session, request: RequestBuilder) -> Result<(), CliError> {
+async fn rows(session: &Session, request: RequestBuilder, plain: bool) -> Result<(), CliError> {
     let print = async {
         let response = session.client.checked(request).await?;
         let mut body = response.bytes_stream();
@@ -87,11 +90,11 @@ async fn rows(session: &Session, request: RequestBuilder) -> Result<(), CliError
                 CliError::new(Exit::Partial, message)
             })?;
             buffer.extend_from_slice(&chunk);
-            take_rows(&mut buffer, &mut printer)?;
+            take_rows(&mut buffer, &mut printer, plain)?;
         }
         if !buffer.is_empty() {
             buffer.push(b'\n');
-            take_rows(&mut buffer, &mut printer)?;
+            take_rows(&mut buffer, &mut printer, plain)?;
         }
         Ok(printer.finish()?)
     };
@@ -101,16 +104,26 @@ async fn rows(session: &Session, request: RequestBuilder) -> Result<(), CliError
     }
 }
 
+/// What the server adds to each row and people rarely want in a table; `--all` shows it.
+const SYSTEM: [&str; 7] =
+    ["endpoint", "agent", "agent_kind", "hunt", "attempt", "late", "endpoint_time"];
+
+fn without_system(mut row: Map<String, Value>) -> Map<String, Value> {
+    row.retain(|name, _| !SYSTEM.contains(&name.as_str()));
+    row
+}
+
 fn take_rows<W: std::io::Write>(
     buffer: &mut Vec<u8>,
     printer: &mut Printer<W>,
+    plain: bool,
 ) -> Result<(), CliError> {
     let end = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     for line in buffer[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let row: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
             CliError::new(Exit::Refused, format!("the server's answer cannot be read: {error}"))
         })?;
-        printer.row(row)?;
+        printer.row(if plain { without_system(row) } else { row })?;
     }
     buffer.drain(..end);
     if buffer.len() > MAX_ROW_BYTES {

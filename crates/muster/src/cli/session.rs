@@ -33,6 +33,18 @@ impl Session {
         query: &[(&str, String)],
         columns: &[&str],
     ) -> Result<(), CliError> {
+        self.list_with(path, query, columns, |row| row).await
+    }
+
+    /// The same, with each row changed for people (programs get it as it is).
+    pub async fn list_with(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        columns: &[&str],
+        for_people: impl Fn(Map<String, Value>) -> Map<String, Value>,
+    ) -> Result<(), CliError> {
+        let people = self.format == Format::Table;
         let mut printer = Printer::new(self.format, stdout().lock(), self.shown(columns));
         let mut after: Option<String> = None;
         let mut printed = 0;
@@ -42,7 +54,8 @@ impl Session {
             query.extend(after.take().map(|after| ("after", after)));
             let page: Value = self.client.get_with(path, &query).await?;
             for item in page["items"].as_array().into_iter().flatten() {
-                printer.row(flat(item))?;
+                let row = flat(item);
+                printer.row(if people { for_people(row) } else { row })?;
                 printed += 1;
             }
             after = page["next"].as_str().map(str::to_owned);
