@@ -77,10 +77,7 @@ fn an_agent_killed_in_the_middle_of_a_query() -> anyhow::Result<()> {
                         SELECT count(*) AS n FROM c";
     let server = Server::up(ServerOptions::default())?;
     let agent = companion(&server)?;
-    wait_for("the agent to be online", SOON, || {
-        let agents = server.list(&["agents"])?;
-        Ok(agents.iter().any(|agent| agent["online"] == true).then_some(()))
-    })?;
+    server.agent_online()?;
     let mut asking = server.command()?;
     asking.args(["query", SLOW, "-o", "json"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let asking = asking.stderr(Stdio::piped()).spawn()?;

@@ -90,6 +90,7 @@ fn an_agent_joins_is_killed_and_copied() -> anyhow::Result<()> {
     let clone = three.iter().find(|agent| agent["clone_of"] == number);
     let clone = clone.unwrap_or_else(|| panic!("no clone of {number} in {three:?}"))["no"].clone();
     assert_ne!(clone, number);
+    assert_eq!(server.metric("muster_gateway_clones_total")?, 1.0);
     // Each of the two is itself from now on.
     drop((agent, copied));
     let _agents =

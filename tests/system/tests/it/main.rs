@@ -8,6 +8,7 @@ mod cluster;
 mod crash;
 mod first_hour;
 mod full_disk;
+mod hostile;
 mod hunts;
 mod join;
 mod renew;

@@ -103,6 +103,14 @@ pub trait Ask {
         found.with_context(|| format!("hunt {hunt}: {}", last.0)).map(|()| last)
     }
 
+    /// Waits until the server's only agent is online.
+    fn agent_online(&self) -> anyhow::Result<()> {
+        wait_for("the agent to be online", SOON, || {
+            let agents = self.list(&["agents"])?;
+            Ok(agents.iter().any(|agent| agent["online"] == true).then_some(()))
+        })
+    }
+
     /// Starts a hunt; its number.
     fn hunt(&self, args: &[&str]) -> anyhow::Result<u64> {
         let started = self.json(&[&["hunt", "start", "--yes"], args].concat())?;
