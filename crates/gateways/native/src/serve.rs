@@ -60,8 +60,9 @@ pub async fn serve(
                 router: router.clone(),
                 shutdown: shutdown.clone(),
             };
-            let hard = hard.clone();
+            let (hard, open) = (hard.clone(), Open::new(&state));
             tasks.spawn(async move {
+                let _open = open;
                 // Not `run_until_cancelled`, whose future has room for the connection's twice.
                 tokio::select! {
                     () = connection.run(tcp, tls, permit) => {}
@@ -85,6 +86,22 @@ pub async fn serve(
     }
     hard.cancel();
     tasks.wait().await;
+}
+
+/// Counts a connection for as long as it lives.
+struct Open(Arc<muster_gateway::Metrics>);
+
+impl Open {
+    fn new(state: &NativeState) -> Self {
+        state.metrics.connections_open.inc();
+        Self(Arc::clone(&state.metrics))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections_open.dec();
+    }
 }
 
 async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
