@@ -53,6 +53,12 @@ fn a_hunt_finds_all_that_was_planted() -> anyhow::Result<()> {
 
     asked_live(&server, &found)?;
     results_are_exact(&server, hunt, expected)?;
+
+    // Machines that enrol while the hunt lives are asked as well.
+    let mut late = Fleet::start(&server, &["--endpoints", "10", "--first", "300", "--seed", "7"])?;
+    late.up(10, 10)?;
+    let late = server.covered(hunt, "latecomers", |c| c.is_complete(310))?;
+    assert_eq!((late.get("empty"), late.get("row_count")), (306 - expected, expected), "{late:?}");
     assert_eq!(fleet.stop()?["errors"], serde_json::json!({}));
     Ok(())
 }
