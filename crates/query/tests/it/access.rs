@@ -90,6 +90,32 @@ async fn errors_quote_no_row_of_others() {
 }
 
 #[tokio::test]
+async fn filters_below_the_cut_change_no_answer() {
+    let world = World::new().await;
+    let board = world.labelled("board").await;
+    for (filter, rows) in [
+        ("pid = 3", "1"),
+        ("pid IN (3, 4) AND name <> 'p4'", "1"),
+        ("cmdline LIKE '%dev-one%'", "0"),
+        ("cmdline LIKE '%three%' AND NOT (pid > 2)", "2"),
+        ("cmdline LIKE '/bin/' || name || ' --%' AND pid < 3", "2"),
+        ("hunt IS NOT NULL AND late IS DISTINCT FROM true", "10"),
+        ("endpoint_name = 'board-three' AND pid >= 9", "2"),
+        ("endpoint_name = 'dev-one'", "0"),
+        ("100 / (3 - agent) > 0 OR pid = 1", "error"),
+        ("100 / (2 - agent) < 0", "10"),
+    ] {
+        for columns in ["pid", "*"] {
+            let sql = format!("SELECT count(*) FROM (SELECT {columns} FROM hunt_1 WHERE {filter})");
+            match world.ask(&board, &sql).await {
+                Ok(answer) => assert_eq!(one(&answer), rows, "{sql}"),
+                Err(_) => assert_eq!(rows, "error", "{sql}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn counts_are_of_what_is_seen() {
     let world = World::new().await;
     let (dev, board) = (world.labelled("dev").await, world.labelled("board").await);
