@@ -8,6 +8,7 @@ use muster_catalog::{Catalog, args};
 use muster_endpoints::Snapshot;
 use muster_results::{ColumnType, Types};
 use muster_types::{Access, HuntNo, SqlRequest};
+use roaring::RoaringBitmap;
 use tokio::sync::OnceCell;
 
 use crate::Error;
@@ -26,6 +27,24 @@ muster_catalog::statements! {
         SELECT name_folded
         FROM result_column
         WHERE org = $1 AND table_name = $2 AND (rank & $3) <> 0";
+
+    /// Agents whose rows nobody sees any more.
+    RETIRED = "
+        SELECT no
+        FROM agent
+        WHERE org = $1 AND deleted_at IS NOT NULL";
+
+    /// The greatest number of an agent so far.
+    LAST_AGENT = "SELECT seq FROM feed WHERE topic = 'number/agent'";
+}
+
+/// Whose rows the asker sees, without the directory: it is large, and most questions do not need it.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    /// The agents; `None` for every one there is or was.
+    pub agents: Option<Arc<RoaringBitmap>>,
+    /// About how many agents there are in all.
+    pub of: u64,
 }
 
 /// One hunt, as far as table names need it.
@@ -41,6 +60,7 @@ pub(crate) struct Question {
     pub access: Access,
     pub catalog: Catalog,
     pub archive: Archive,
+    reach: OnceCell<Reach>,
     fleet: OnceCell<Arc<Fleet>>,
     hunts: OnceCell<Arc<BTreeMap<HuntNo, HuntTable>>>,
     tables: OnceCell<Arc<BTreeSet<String>>>,
@@ -52,13 +72,37 @@ impl Question {
             access: request.access.clone(),
             catalog: Catalog::open_read_only(&request.catalog_url).await?,
             archive: Archive::open(&request.archive_url)?,
+            reach: OnceCell::new(),
             fleet: OnceCell::new(),
             hunts: OnceCell::new(),
             tables: OnceCell::new(),
         }))
     }
 
-    /// Endpoints and agents, and which of them the asker sees.
+    /// The agents whose rows the asker sees.
+    pub(crate) async fn reach(&self) -> Result<&Reach, Error> {
+        let read = || async {
+            let org = i64::from(self.access.org.0);
+            let rows = self.catalog.fetch_all(&RETIRED, args![org]).await?;
+            let retired = rows.iter().map(|row| row.get::<u32>("no"));
+            let retired: RoaringBitmap = retired.collect::<Result<_, _>>()?;
+            let last = self.catalog.fetch_optional(&LAST_AGENT, args![]).await?;
+            let last: u32 = last.map(|row| row.get("seq")).transpose()?.unwrap_or_default();
+            let agents = match &self.access.agents {
+                Some(agents) => Some(&agents.0 - &retired),
+                None if retired.is_empty() => None,
+                None => {
+                    let mut all = RoaringBitmap::new();
+                    all.insert_range(0..=last);
+                    Some(all - retired)
+                }
+            };
+            Ok(Reach { agents: agents.map(Arc::new), of: last.into() })
+        };
+        self.reach.get_or_try_init(read).await
+    }
+
+    /// Endpoints and agents, cut to the asker.
     pub(crate) async fn fleet(&self) -> Result<&Arc<Fleet>, Error> {
         let read = || async {
             let snapshot = Snapshot::read(&self.catalog).await?;

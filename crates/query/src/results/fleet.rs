@@ -1,19 +1,14 @@
-//! Endpoints and agents as result tables need them: who is seen, and where they belong.
-
-use std::sync::Arc;
+//! Endpoints and agents as result tables need them: where they belong.
 
 use arrow::array::{Int64Array, StringViewArray};
-use muster_endpoints::{AgentState, Snapshot};
+use muster_endpoints::Snapshot;
 use muster_types::Access;
-use roaring::RoaringBitmap;
 
 const NONE: u32 = u32::MAX;
 
 /// The directory, cut to one asker.
 pub(crate) struct Fleet {
     pub snapshot: Snapshot,
-    /// The agents whose rows the asker sees; `None` for every one there is or was.
-    seen: Option<Arc<RoaringBitmap>>,
     /// Agent number to a place in the arrays below.
     slots: Vec<u32>,
     numbers: Int64Array,
@@ -36,26 +31,8 @@ impl Fleet {
                 slots[at] = slot;
             }
         }
-        let retired: RoaringBitmap = snapshot
-            .agents(access.org)
-            .filter(|agent| agent.state == AgentState::Retired)
-            .map(|agent| agent.no.0)
-            .collect();
-        let seen = match &access.agents {
-            Some(agents) => Some(&agents.0 - &retired),
-            None if retired.is_empty() => None,
-            None => Some(
-                snapshot.agents(access.org).map(|agent| agent.no.0).collect::<RoaringBitmap>()
-                    - retired,
-            ),
-        };
         let (numbers, names) = (Int64Array::from(numbers), StringViewArray::from(names));
-        Self { seen: seen.map(Arc::new), snapshot, slots, numbers, names }
-    }
-
-    /// The agents whose rows the asker sees; `None` when that is everybody's.
-    pub(crate) fn seen(&self) -> Option<&Arc<RoaringBitmap>> {
-        self.seen.as_ref()
+        Self { snapshot, slots, numbers, names }
     }
 
     /// Where an agent's endpoint stands in [`Fleet::numbers`] and [`Fleet::names`].

@@ -8,7 +8,6 @@ use muster_hunts::ShardProgress;
 use muster_types::{AgentNo, AgentSet, HuntNo, Outcome, Shard, Timestamp};
 use roaring::RoaringBitmap;
 
-use super::Fleet;
 use super::prune::Span;
 use crate::Error;
 use crate::question::Question;
@@ -65,7 +64,8 @@ pub(super) async fn progressed(question: &Question) -> Result<i64, Error> {
 /// The open tasks of the agents that the asker sees, by hunt and wave.
 pub(super) async fn read(question: &Question) -> Result<Vec<OpenTasks>, Error> {
     let org = i64::from(question.access.org.0);
-    let fleet = question.fleet().await?;
+    let seen = question.reach().await?.agents.as_deref();
+    let snapshot = &question.fleet().await?.snapshot;
     // Waves first: whoever is recruited in between is in none of it yet.
     let waves = question.catalog.fetch_all(&OPEN_WAVES, args![org]).await?;
     let mut hunts: HashMap<HuntNo, Known> = HashMap::new();
@@ -74,13 +74,21 @@ pub(super) async fn read(question: &Question) -> Result<Vec<OpenTasks>, Error> {
         let progress = ShardProgress::decode(&bytes).map_err(|error| unreadable(&error))?;
         hunts.entry(row.get("hunt_no")?).or_default().add(row.get("shard")?, &progress);
     }
+    let listed = |no: &u32| {
+        let agent = snapshot.agent(AgentNo(*no));
+        agent.is_some_and(|a| a.org == question.access.org && a.state != AgentState::Retired)
+    };
     let mut tasks = Vec::new();
     for row in waves {
         let (hunt, since) = (row.get("hunt_no")?, row.get("committed_at")?);
         let bytes: Vec<u8> = row.get("agents")?;
         let recruited = AgentSet::from_bytes(&bytes).map_err(|error| unreadable(&error))?;
         let known = hunts.entry(hunt).or_default();
-        let open = visible(recruited.0 - &known.done, question, fleet);
+        let mut open = recruited.0 - &known.done;
+        if let Some(seen) = seen {
+            open &= seen;
+        }
+        let open: RoaringBitmap = open.iter().filter(listed).collect();
         // Nobody is shown twice, should two waves name one agent.
         known.done |= &open;
         let running = &open & &known.running;
@@ -109,17 +117,6 @@ impl Known {
             self.done |= progress.agents(shard, outcome).0;
         }
     }
-}
-
-fn visible(mut agents: RoaringBitmap, question: &Question, fleet: &Fleet) -> RoaringBitmap {
-    if let Some(seen) = fleet.seen() {
-        agents &= &**seen;
-    }
-    let known = |no: &u32| {
-        let agent = fleet.snapshot.agent(AgentNo(*no));
-        agent.is_some_and(|a| a.org == question.access.org && a.state != AgentState::Retired)
-    };
-    agents.iter().filter(known).collect()
 }
 
 fn unreadable(error: &dyn std::fmt::Display) -> Error {

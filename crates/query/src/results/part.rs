@@ -69,14 +69,15 @@ impl PartFile {
         self.archive.get_ranges(&self.part.object, &placed).await.map_err(external)
     }
 
-    async fn footer(self: &Arc<Self>) -> ParquetResult<Arc<ParquetMetaData>> {
+    async fn footer(self: &Arc<Self>, index: bool) -> ParquetResult<Arc<ParquetMetaData>> {
         let read = || async {
             let length = self.part.info.byte_count;
+            let policy = if index { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
             let reader = ParquetMetaDataReader::new()
-                .with_page_index_policy(PageIndexPolicy::Optional)
+                .with_page_index_policy(policy)
                 .with_prefetch_hint(Some(TAIL.min(length) as usize));
             let metadata =
-                reader.load_and_finish(&mut PartReader(Arc::clone(self)), length).await?;
+                reader.load_and_finish(&mut PartReader::new(self, index), length).await?;
             Ok::<_, ParquetError>(Arc::new(metadata))
         };
         self.footer.get_or_try_init(read).await.cloned()
@@ -93,12 +94,22 @@ fn external(error: muster_archive::Error) -> ParquetError {
     ParquetError::External(Box::new(error))
 }
 
-struct PartReader(Arc<PartFile>);
+struct PartReader {
+    file: Arc<PartFile>,
+    /// Whether to read where pages are too.
+    index: bool,
+}
+
+impl PartReader {
+    fn new(file: &Arc<PartFile>, index: bool) -> Self {
+        Self { file: Arc::clone(file), index }
+    }
+}
 
 impl AsyncFileReader for PartReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         async move {
-            let mut pieces = self.0.read(&[range]).await?;
+            let mut pieces = self.file.read(&[range]).await?;
             pieces.pop().ok_or_else(|| ParquetError::General("nothing was read".to_owned()))
         }
         .boxed()
@@ -108,20 +119,23 @@ impl AsyncFileReader for PartReader {
         &mut self,
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        async move { self.0.read(&ranges).await }.boxed()
+        async move { self.file.read(&ranges).await }.boxed()
     }
 
     fn get_metadata<'a>(
         &'a mut self,
         _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        async move { self.0.footer().await }.boxed()
+        async move { self.file.footer(self.index).await }.boxed()
     }
 }
 
 /// Gives DataFusion's Parquet scan our reader; the file's extension is its [`PartFile`].
 #[derive(Debug)]
-pub(crate) struct PartReaders;
+pub(crate) struct PartReaders {
+    /// Whether places of pages are of use.
+    pub index: bool,
+}
 
 impl ParquetFileReaderFactory for PartReaders {
     fn create_reader(
@@ -133,6 +147,6 @@ impl ParquetFileReaderFactory for PartReaders {
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let part = file.extension::<Arc<PartFile>>();
         let part = part.ok_or_else(|| internal_datafusion_err!("a file is no part"))?;
-        Ok(Box::new(PartReader(Arc::clone(part))))
+        Ok(Box::new(PartReader::new(part, self.index)))
     }
 }

@@ -23,7 +23,6 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use roaring::RoaringBitmap;
 
-use super::Fleet;
 use super::barrier::Barrier;
 use super::open_rows::OpenRows;
 use super::part::{PartFile, PartReaders};
@@ -32,6 +31,7 @@ use super::table::{ResultTable, Rows};
 use super::virtuals::{Virtual, VirtualExpr};
 use super::visible::{Rule, VisibleExpr};
 use super::widen::Widening;
+use crate::question::{Question, Reach};
 
 /// Columns besides the filtered ones from which on reading them only for rows that pass pays off.
 const WIDE: usize = 4;
@@ -52,7 +52,7 @@ impl Scan<'_> {
         projection: Option<&Vec<usize>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let table = self.table;
-        let fleet = table.question.fleet().await?;
+        let reach = table.question.reach().await?;
         let filters = self.physical_filters()?;
         let wanted: Vec<usize> = match projection {
             Some(indices) => indices.clone(),
@@ -63,17 +63,19 @@ impl Scan<'_> {
         let parts = prune(parts.clone(), span, &filters, &table.schema());
         let open = prune(open.clone(), |tasks| tasks.span(), &filters, &table.schema());
         let mut plans = Vec::with_capacity(2);
-        let (parts, rule) = self.rule(parts, fleet).await?;
+        let (parts, rule) = self.rule(parts, reach).await?;
         if !parts.is_empty() {
             let columns = Columns::new(table, &wanted, &rule);
-            let pushdown = self.pays_off(&columns, &filters, &rule, fleet);
+            let pushdown = self.pays_off(&columns, &filters, &rule, reach);
             let scan = self.parquet(&parts, &columns, pushdown, rule.is_empty())?;
-            plans.push(columns.finished(columns.filtered(scan, rule)?, fleet)?);
+            let scan = columns.filtered(scan, rule)?;
+            plans.push(columns.finished(scan, &table.question).await?);
         }
         let schema = Arc::new(table.schema().project(&wanted)?);
         if !open.is_empty() {
-            let (org, fleet) = (table.question.access.org, Arc::clone(fleet));
-            plans.push(OpenRows { org, tasks: open, fleet, schema: Arc::clone(&schema) }.exec()?);
+            let fleet = Arc::clone(table.question.fleet().await?);
+            let (org, schema) = (table.question.access.org, Arc::clone(&schema));
+            plans.push(OpenRows { org, tasks: open, fleet, schema }.exec()?);
         }
         match plans.len() {
             0 => Ok(Arc::new(EmptyExec::new(schema))),
@@ -92,10 +94,10 @@ impl Scan<'_> {
     async fn rule(
         &self,
         mut parts: Vec<Arc<PartFile>>,
-        fleet: &Fleet,
+        reach: &Reach,
     ) -> Result<(Vec<Arc<PartFile>>, Rule)> {
         let mut rule = Rule::default();
-        if let Some(seen) = fleet.seen() {
+        if let Some(seen) = &reach.agents {
             parts.retain(|file| some_of(seen, file));
             if !parts.iter().all(|file| all_of(seen, file)) {
                 rule.agents = Some(Arc::clone(seen));
@@ -129,7 +131,7 @@ impl Scan<'_> {
         columns: &Columns,
         filters: &[Arc<dyn PhysicalExpr>],
         rule: &Rule,
-        fleet: &Fleet,
+        reach: &Reach,
     ) -> bool {
         let filtered: BTreeSet<String> = filters
             .iter()
@@ -141,10 +143,7 @@ impl Scan<'_> {
         if others < WIDE {
             return false;
         }
-        let narrow = rule.agents.as_ref().is_some_and(|seen| {
-            let all = fleet.snapshot.agents(self.table.question.access.org).count() as u64;
-            seen.len() * NARROW_ACCESS < all
-        });
+        let narrow = rule.agents.as_ref().is_some_and(|seen| seen.len() * NARROW_ACCESS < reach.of);
         !filters.is_empty() || rule.hunt.is_some() || narrow
     }
 
@@ -156,13 +155,15 @@ impl Scan<'_> {
         exact: bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = &self.table.file_schema;
+        // Where pages are is of use only for leaving some out.
+        let index = pushdown || !self.filters.is_empty();
         let options = TableParquetOptions {
             global: self.state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
         let source = ParquetSource::new(Arc::clone(schema))
             .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(PartReaders))
+            .with_parquet_file_reader_factory(Arc::new(PartReaders { index }))
             .with_pushdown_filters(pushdown);
         let rows = parts.iter().map(|file| file.part.info.row_count as usize).sum();
         let bytes = parts.iter().map(|file| file.part.info.byte_count as usize).sum();
@@ -281,10 +282,10 @@ impl Columns {
         Ok(Arc::new(Barrier(Arc::new(FilterExec::try_new(visible, scan)?))))
     }
 
-    fn finished(
+    async fn finished(
         &self,
         scan: Arc<dyn ExecutionPlan>,
-        fleet: &Arc<Fleet>,
+        question: &Question,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let as_read = self.wanted.len() == self.read.len()
             && self.wanted.iter().zip(&self.read).all(|(wanted, read)| match wanted {
@@ -294,18 +295,18 @@ impl Columns {
         if as_read {
             return Ok(scan);
         }
-        let expr = |wanted: &Wanted| match wanted {
-            Wanted::File(at) => {
-                let name = self.file_schema.field(*at).name().clone();
-                Ok(ProjectionExpr { expr: self.file(*at), alias: name })
-            }
-            Wanted::Virtual(column) => {
-                let (fleet, agent) = (Arc::clone(fleet), self.column("agent")?);
-                let expr = Arc::new(VirtualExpr { column: *column, agent, fleet });
-                Ok(ProjectionExpr { expr, alias: column.name().to_owned() })
-            }
-        };
-        let exprs: Vec<ProjectionExpr> = self.wanted.iter().map(expr).collect::<Result<_>>()?;
+        let mut exprs = Vec::with_capacity(self.wanted.len());
+        for wanted in &self.wanted {
+            let (expr, name): (Arc<dyn PhysicalExpr>, _) = match wanted {
+                Wanted::File(at) => (self.file(*at), self.file_schema.field(*at).name().as_str()),
+                Wanted::Virtual(column) => {
+                    let fleet = Arc::clone(question.fleet().await?);
+                    let agent = self.column("agent")?;
+                    (Arc::new(VirtualExpr { column: *column, agent, fleet }), column.name())
+                }
+            };
+            exprs.push(ProjectionExpr { expr, alias: name.to_owned() });
+        }
         Ok(Arc::new(ProjectionExec::try_new(exprs, scan)?))
     }
 }
