@@ -48,7 +48,9 @@ pub(crate) fn words() -> mpsc::Receiver<Word> {
                 "stop" => Word::Stop,
                 "" => continue,
                 other => {
-                    eprintln!("{other:?} is none of online, offline, storm, mute, unmute, report, stop");
+                    eprintln!(
+                        "{other:?} is none of online, offline, storm, mute, unmute, report, stop"
+                    );
                     continue;
                 }
             };

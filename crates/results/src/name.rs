@@ -36,7 +36,11 @@ pub fn sql_name(name: &str) -> Option<Cow<'_, str>> {
     }
     let folded = fold(name);
     let stem = folded.trim_end_matches('_');
-    if is_system(stem) || COMPUTED.contains(&stem) { Some(Cow::Owned(format!("{folded}_"))) } else { Some(folded) }
+    if is_system(stem) || COMPUTED.contains(&stem) {
+        Some(Cow::Owned(format!("{folded}_")))
+    } else {
+        Some(folded)
+    }
 }
 
 #[cfg(test)]
