@@ -26,5 +26,6 @@ pub use worker::worker_main;
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static muster_catalog::Statement> {
-    [question::STATEMENTS, results::STATEMENTS, tables::STATEMENTS].concat()
+    [question::STATEMENTS, results::FLEET_STATEMENTS, results::STATEMENTS, tables::STATEMENTS]
+        .concat()
 }

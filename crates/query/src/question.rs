@@ -43,8 +43,8 @@ muster_catalog::statements! {
 pub(crate) struct Reach {
     /// The agents; `None` for every one there is or was.
     pub agents: Option<Arc<RoaringBitmap>>,
-    /// About how many agents there are in all.
-    pub of: u64,
+    /// The greatest number that an agent has.
+    pub last: u32,
 }
 
 /// One hunt, as far as table names need it.
@@ -61,6 +61,7 @@ pub(crate) struct Question {
     pub catalog: Catalog,
     pub archive: Archive,
     reach: OnceCell<Reach>,
+    directory: OnceCell<Snapshot>,
     fleet: OnceCell<Arc<Fleet>>,
     hunts: OnceCell<Arc<BTreeMap<HuntNo, HuntTable>>>,
     tables: OnceCell<Arc<BTreeSet<String>>>,
@@ -73,6 +74,7 @@ impl Question {
             catalog: Catalog::open_read_only(&request.catalog_url).await?,
             archive: Archive::open(&request.archive_url)?,
             reach: OnceCell::new(),
+            directory: OnceCell::new(),
             fleet: OnceCell::new(),
             hunts: OnceCell::new(),
             tables: OnceCell::new(),
@@ -97,17 +99,20 @@ impl Question {
                     Some(all - retired)
                 }
             };
-            Ok(Reach { agents: agents.map(Arc::new), of: last.into() })
+            Ok(Reach { agents: agents.map(Arc::new), last })
         };
         self.reach.get_or_try_init(read).await
     }
 
-    /// Endpoints and agents, cut to the asker.
+    /// Endpoints, agents and labels of everybody, with all that is known of them.
+    pub(crate) async fn directory(&self) -> Result<&Snapshot, Error> {
+        let read = || async { Ok(Snapshot::read(&self.catalog).await?) };
+        self.directory.get_or_try_init(read).await
+    }
+
+    /// The endpoints of the agents whose rows the asker sees.
     pub(crate) async fn fleet(&self) -> Result<&Arc<Fleet>, Error> {
-        let read = || async {
-            let snapshot = Snapshot::read(&self.catalog).await?;
-            Ok(Arc::new(Fleet::new(snapshot, &self.access)))
-        };
+        let read = || async { Ok(Arc::new(Fleet::read(self).await?)) };
         self.fleet.get_or_try_init(read).await
     }
 

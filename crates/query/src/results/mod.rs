@@ -13,5 +13,6 @@ mod visible;
 mod widen;
 
 pub(crate) use fleet::Fleet;
+pub(crate) use fleet::STATEMENTS as FLEET_STATEMENTS;
 pub(crate) use open::STATEMENTS;
 pub(crate) use table::ResultTable;

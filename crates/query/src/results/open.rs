@@ -65,7 +65,7 @@ pub(super) async fn progressed(question: &Question) -> Result<i64, Error> {
 pub(super) async fn read(question: &Question) -> Result<Vec<OpenTasks>, Error> {
     let org = i64::from(question.access.org.0);
     let seen = question.reach().await?.agents.as_deref();
-    let snapshot = &question.fleet().await?.snapshot;
+    let snapshot = question.directory().await?;
     // Waves first: whoever is recruited in between is in none of it yet.
     let waves = question.catalog.fetch_all(&OPEN_WAVES, args![org]).await?;
     let mut hunts: HashMap<HuntNo, Known> = HashMap::new();

@@ -12,6 +12,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use muster_endpoints::Snapshot;
 use muster_types::{AgentNo, OrgId};
 
 use super::Fleet;
@@ -28,6 +29,7 @@ pub(super) struct OpenRows {
     pub org: OrgId,
     pub tasks: Vec<Arc<OpenTasks>>,
     pub fleet: Arc<Fleet>,
+    pub directory: Snapshot,
     pub schema: SchemaRef,
 }
 
@@ -63,7 +65,7 @@ impl OpenRows {
         Ok(match name {
             "agent" => Arc::new(numbers()),
             "agent_kind" => {
-                let kind = |no| self.fleet.snapshot.agent(no).map_or("", |a| a.kind.as_str());
+                let kind = |no| self.directory.agent(no).map_or("", |a| a.kind.as_str());
                 Arc::new(StringArray::from_iter_values(agents.iter().map(|no| kind(*no))))
             }
             "hunt" => Arc::new(Int64Array::from_value(tasks.hunt.0.cast_signed(), rows)),

@@ -35,7 +35,7 @@ use crate::question::{Question, Reach};
 
 /// Columns besides the filtered ones from which on reading them only for rows that pass pays off.
 const WIDE: usize = 4;
-/// Below this share of visible agents in the fleet, one in so many, the same holds for access.
+/// Below this share of visible agents, one in so many, the same holds for access.
 const NARROW_ACCESS: u64 = 5;
 
 /// One scan of a result table.
@@ -73,9 +73,15 @@ impl Scan<'_> {
         }
         let schema = Arc::new(table.schema().project(&wanted)?);
         if !open.is_empty() {
-            let fleet = Arc::clone(table.question.fleet().await?);
-            let (org, schema) = (table.question.access.org, Arc::clone(&schema));
-            plans.push(OpenRows { org, tasks: open, fleet, schema }.exec()?);
+            let question = &table.question;
+            let rows = OpenRows {
+                org: question.access.org,
+                tasks: open,
+                fleet: Arc::clone(question.fleet().await?),
+                directory: question.directory().await?.clone(),
+                schema: Arc::clone(&schema),
+            };
+            plans.push(rows.exec()?);
         }
         match plans.len() {
             0 => Ok(Arc::new(EmptyExec::new(schema))),
@@ -143,7 +149,8 @@ impl Scan<'_> {
         if others < WIDE {
             return false;
         }
-        let narrow = rule.agents.as_ref().is_some_and(|seen| seen.len() * NARROW_ACCESS < reach.of);
+        let narrow =
+            rule.agents.as_ref().is_some_and(|seen| seen.len() * NARROW_ACCESS < reach.last.into());
         !filters.is_empty() || rule.hunt.is_some() || narrow
     }
 

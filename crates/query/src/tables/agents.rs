@@ -28,7 +28,7 @@ pub(super) const COLUMNS: &[(&str, ColumnType)] = &[
 
 pub(super) async fn rows(question: &Question) -> Result<Vec<ArrayRef>, Error> {
     let access = &question.access;
-    let snapshot = &question.fleet().await?.snapshot;
+    let snapshot = question.directory().await?;
     let seen: Vec<_> = snapshot
         .agents(access.org)
         .filter(|agent| access.allows(access.org, agent.no) && agent.state != AgentState::Retired)

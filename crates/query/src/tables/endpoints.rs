@@ -23,7 +23,7 @@ pub(super) const COLUMNS: &[(&str, ColumnType)] = &[
 
 pub(super) async fn rows(question: &Question) -> Result<Vec<ArrayRef>, Error> {
     let access = &question.access;
-    let snapshot = &question.fleet().await?.snapshot;
+    let snapshot = question.directory().await?;
     let seen = snapshot.endpoints(access.org).filter(|one| snapshot.allows(access, one));
     let seen: Vec<_> = seen
         .map(|endpoint| {

@@ -12,7 +12,7 @@ pub(super) const COLUMNS: &[(&str, ColumnType)] =
 
 pub(super) async fn rows(question: &Question) -> Result<Vec<ArrayRef>, Error> {
     let access = &question.access;
-    let snapshot = &question.fleet().await?.snapshot;
+    let snapshot = question.directory().await?;
     let mut rows = Vec::new();
     for endpoint in snapshot.endpoints(access.org).filter(|one| snapshot.allows(access, one)) {
         rows.extend(snapshot.labels_of(endpoint).map(|label| (label, endpoint)));
