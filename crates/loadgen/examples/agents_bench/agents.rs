@@ -179,7 +179,7 @@ fn tasks(
         let all = api.query(&json!({}), 8)?;
         let began = std::time::Instant::now();
         let found = rounds::singles(api, probe, Duration::ZERO, |_| {
-            began.elapsed() > Duration::from_secs(2)
+            began.elapsed() > Duration::from_secs(1)
         })?;
         let last = rounds::received(fleet, all.no)?.into_iter().max().unwrap_or_default();
         busy.extend(found.into_iter().filter(|(_, accepted, _)| *accepted < last));

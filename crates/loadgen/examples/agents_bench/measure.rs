@@ -16,6 +16,8 @@ const SOCKET_CACHES: [&str; 6] =
 pub struct Memory {
     /// Of the process.
     pub resident_bytes: u64,
+    /// Of that, what is not pages of files.
+    pub anonymous_bytes: u64,
     /// Of the kernel, all of it.
     pub slab_bytes: u64,
     /// Of the kernel, in the caches of sockets.
@@ -24,7 +26,8 @@ pub struct Memory {
 
 /// Memory of this process and of the kernel.
 pub fn memory(pid: u32) -> anyhow::Result<Memory> {
-    let resident = field(&format!("/proc/{pid}/status"), "VmRSS:")?;
+    let status = format!("/proc/{pid}/status");
+    let (resident, anonymous) = (field(&status, "VmRSS:")?, field(&status, "RssAnon:")?);
     let slab = field("/proc/meminfo", "Slab:")?;
     // Only root may read it; without it there is the total alone.
     let slabinfo = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
@@ -36,6 +39,7 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     };
     Ok(Memory {
         resident_bytes: resident * 1024,
+        anonymous_bytes: anonymous * 1024,
         slab_bytes: slab * 1024,
         socket_bytes: slabinfo.lines().filter_map(cache).sum(),
     })

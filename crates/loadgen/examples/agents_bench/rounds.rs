@@ -242,7 +242,8 @@ pub fn hunt(pid: u32, api: &Api, agents: u64, rows: u64, paced: bool) -> anyhow:
                 break;
             }
             ensure!(began.elapsed() < Duration::from_secs(120), "{answered} of {agents} answered");
-            std::thread::sleep(Duration::from_millis(20));
+            // Not often: each look goes over the whole fleet.
+            std::thread::sleep(Duration::from_millis(100));
         }
         seen = Some((asked.no, began.elapsed()));
         Ok(Times::default())

@@ -10,7 +10,7 @@ use muster_catalog::{Catalog, Priority, args};
 use muster_testkit::{Server, ServerOptions};
 use serde_json::json;
 
-use crate::measure;
+use crate::measure::{self, Memory};
 
 /// Sizes of the run.
 #[derive(Args)]
@@ -57,8 +57,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         args: vec!["--no-agent".to_owned()],
     })?;
     server.stop()?;
-    println!("| enrolled | starts | to ready ms, median | min | max | idle MB | load |");
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| enrolled | starts | to ready ms, median | min | max | idle MB | not of files | load |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     series(&server, 0, options.starts)?;
     let began = Instant::now();
     let url = format!("sqlite://{}", server.data_dir().join("catalog.db").display());
@@ -89,25 +91,29 @@ async fn fill(url: &str, agents: u32) -> anyhow::Result<()> {
 
 /// Starts it so many times, and prints one line.
 fn series(server: &Server, agents: u32, starts: usize) -> anyhow::Result<()> {
-    let (mut times, mut resident) = (Vec::new(), 0);
+    let (mut times, mut idle) = (Vec::new(), Memory::default());
     for _ in 0..starts {
-        let (time, bytes) = start(server)?;
+        let (time, memory) = start(server)?;
         times.push(time.as_secs_f64() * 1e3);
-        resident = resident.max(bytes);
+        if memory.resident_bytes > idle.resident_bytes {
+            idle = memory;
+        }
     }
     times.sort_by(f64::total_cmp);
     let at = |index: usize| times.get(index).copied().unwrap_or_default();
     let (median, min, max) = (at(starts / 2), at(0), at(starts.saturating_sub(1)));
-    let (megabytes, load) = (resident as f64 / 1e6, measure::load());
+    let (resident, anonymous) =
+        (idle.resident_bytes as f64 / 1e6, idle.anonymous_bytes as f64 / 1e6);
+    let load = measure::load();
     println!(
-        "| {agents} | {starts} | {median:.0} | {min:.0} | {max:.0} | {megabytes:.1} | {load:.1} |"
+        "| {agents} | {starts} | {median:.0} | {min:.0} | {max:.0} | {resident:.1} | {anonymous:.1} | {load:.1} |"
     );
-    println!("{}", json!({ "agents": agents, "ready_ms": times, "resident_bytes": resident }));
+    println!("{}", json!({ "agents": agents, "ready_ms": times, "idle": idle }));
     Ok(())
 }
 
 /// From exec to the first 200 of `/readyz`, and the resident memory some seconds later.
-fn start(server: &Server) -> anyhow::Result<(Duration, u64)> {
+fn start(server: &Server) -> anyhow::Result<(Duration, Memory)> {
     let mut command = server.command()?;
     command.args(["up", "--no-agent", "--data"]).arg(server.data_dir());
     let began = Instant::now();
@@ -125,7 +131,7 @@ fn start(server: &Server) -> anyhow::Result<(Duration, u64)> {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("end it")?;
     child.wait()?;
-    Ok((took, memory.resident_bytes))
+    Ok((took, memory))
 }
 
 fn is_ready(port: u16) -> bool {
