@@ -211,6 +211,12 @@ impl Hunts {
             .collect()
     }
 
+    /// Whether an agent is online, here or elsewhere.
+    #[must_use]
+    pub fn is_online(&self, agent: AgentNo) -> bool {
+        self.inner.presence.is_online(agent)
+    }
+
     /// Whether the waves in memory hold this agent; `None` when the hunt is not in memory.
     #[must_use]
     pub fn knows_recruited(&self, no: HuntNo, agent: AgentNo) -> Option<bool> {

@@ -48,7 +48,7 @@ pub struct OpenTaskAt {
     pub agent: AgentNo,
     /// Which.
     pub task: TaskId,
-    /// When it was first seen.
+    /// When it was last handed over, or first heard of.
     pub since: Timestamp,
 }
 

@@ -134,7 +134,9 @@ impl Step<'_> {
         match fact {
             TaskFact::Delivering(_) | TaskFact::Delivered(_) | TaskFact::Acked(_) => {
                 match self.stand(task, true) {
-                    Standing::Open(_) => {
+                    Standing::Open(index) => {
+                        // Handed over again: its time begins again.
+                        self.agent.open[index].since = self.record.received_at;
                         self.progress(task.hunt, |progress, agent| _ = progress.deliver(agent));
                     }
                     Standing::Refused(why) => {

@@ -10,6 +10,7 @@ use muster_types::{Body, Epoch, HuntNo, Payload, Pos, Shard, Timestamp};
 
 use super::batch::{self, Answers, Mentions, Pending};
 use super::commit::Cut;
+use super::ends::Silent;
 use super::store::{self, NewBase, ShardCut};
 use super::{Deps, Error, Watched, blocking};
 use crate::fold::{Counters, LiveRows, ShardState};
@@ -83,6 +84,7 @@ pub struct Core {
     pub(super) states: BTreeMap<Shard, ShardState>,
     pub(super) positions: BTreeMap<Shard, Pos>,
     pending: Pending,
+    pub(super) silent: Silent,
 }
 
 impl Core {
@@ -102,6 +104,7 @@ impl Core {
             states: BTreeMap::new(),
             positions: BTreeMap::new(),
             pending: Pending::default(),
+            silent: Silent::default(),
             deps,
         };
         core.deps.step("take")?;

@@ -1,8 +1,22 @@
 //! Tasks that end because the server says so.
 
-use muster_types::{Body, Class, Pos, Record, TaskFact, TaskId};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use muster_types::{AgentNo, Body, Class, Outcome, Pos, Record, TaskFact, TaskId, Timestamp};
 
 use super::{Core, Error};
+
+/// An agent ends a task itself when its time is up, and says so; we wait this much longer.
+const GRACE: Duration = Duration::from_secs(15);
+/// Overdue tasks must stay so for this long: an agent that has just returned gets its task again.
+const SETTLED: Duration = Duration::from_secs(5);
+const SILENT_MAX: usize = 100_000;
+
+/// Overdue tasks of agents that are online and say nothing: since when the task is open, and since
+/// when it is known to be overdue. Lost with the process, which costs them a little time.
+#[derive(Debug, Default)]
+pub struct Silent(HashMap<(AgentNo, TaskId), (Timestamp, Timestamp)>);
 
 impl Core {
     /// Facts that end tasks whose time is up, to be appended to the stream: they get their place in the
@@ -47,7 +61,44 @@ impl Core {
                 });
             }
         }
+        self.silent(now, limit, &mut records);
         Ok(records)
+    }
+
+    /// Tasks that an agent has had for longer than it may, without a word. Its own limit ends a task
+    /// long before; this is for an agent that hangs, or lies.
+    fn silent(&mut self, now: Timestamp, limit: usize, records: &mut Vec<Record>) {
+        let mut known = std::mem::take(&mut self.silent.0);
+        for state in self.states.values() {
+            for open in state.open_tasks() {
+                let time = self.deps.hunts.task_time(open.task.hunt, open.agent);
+                let Some(time) = time.filter(|time| now.since(open.since) > *time + GRACE) else {
+                    continue;
+                };
+                let key = (open.agent, open.task);
+                let (since, first) = known.remove(&key).unwrap_or((open.since, now));
+                let settled = since == open.since && now.since(first) >= SETTLED;
+                if !settled || records.len() >= limit {
+                    if self.silent.0.len() < SILENT_MAX {
+                        let first = if since == open.since { first } else { now };
+                        self.silent.0.insert(key, (open.since, first));
+                    }
+                    continue;
+                }
+                let Some((org, kind)) = self.deps.hunts.agent(open.agent) else { continue };
+                let (task, outcome) = (open.task, Outcome::TimedOut);
+                let reason =
+                    format!("no answer within {} s of being asked", (time + GRACE).as_secs());
+                records.push(Record {
+                    org,
+                    agent: open.agent,
+                    kind,
+                    class: Class::LifeCycle,
+                    received_at: now,
+                    body: Body::Fact(TaskFact::Ended { task, outcome, reason }),
+                });
+            }
+        }
     }
 
     /// Remembers where records of [`Core::due`] were appended.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use muster_endpoints::{AgentState, Directory};
@@ -99,6 +100,11 @@ impl HuntSource for LiveHunts {
             }
         }
         due
+    }
+
+    fn task_time(&self, hunt: HuntNo, agent: AgentNo) -> Option<Duration> {
+        let def = self.hunts.peek(hunt)?;
+        self.hunts.is_online(agent).then(|| Duration::from_millis(def.limits.task_timeout_ms))
     }
 
     fn agent(&self, agent: AgentNo) -> Option<(OrgId, AgentKind)> {

@@ -1,6 +1,7 @@
 //! What the worker asks of those who know hunts and agents.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use muster_results::TableSpec;
@@ -58,6 +59,12 @@ pub trait HuntSource: Send + Sync {
 
     /// Tasks whose time is up by `now`. Those that have ended may be among them.
     fn due(&self, now: Timestamp) -> Vec<Due>;
+
+    /// How long a task of this hunt may take on this agent. `None` while nobody can tell: the agent is
+    /// offline and takes the task up again when it returns, or the hunt is not in memory.
+    fn task_time(&self, _hunt: HuntNo, _agent: AgentNo) -> Option<Duration> {
+        None
+    }
 
     /// Organisation and kind of an agent.
     fn agent(&self, agent: AgentNo) -> Option<(OrgId, AgentKind)>;

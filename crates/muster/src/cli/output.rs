@@ -178,7 +178,7 @@ fn inert(cell: String) -> String {
 mod tests {
     use super::*;
 
-    fn print(format: Format, columns: &[&str], rows: Value) -> String {
+    fn print(format: Format, columns: &[&str], rows: &Value) -> String {
         let mut out = Vec::new();
         let mut printer = Printer::new(format, &mut out, columns);
         for row in rows.as_array().unwrap() {
@@ -196,7 +196,7 @@ mod tests {
         ]);
         let shown: Vec<String> = [Format::Table, Format::Json, Format::Ndjson, Format::Csv]
             .into_iter()
-            .map(|format| print(format, &[], rows.clone()))
+            .map(|format| print(format, &[], &rows))
             .collect();
         insta::assert_snapshot!(shown.join("---\n"));
     }
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn no_rows_still_have_a_header_when_the_columns_are_known() {
         let none = serde_json::json!([]);
-        assert_eq!(print(Format::Csv, &["a", "b"], none.clone()), "a,b\n");
-        assert_eq!(print(Format::Json, &["a"], none), "[]\n");
+        assert_eq!(print(Format::Csv, &["a", "b"], &none), "a,b\n");
+        assert_eq!(print(Format::Json, &["a"], &none), "[]\n");
     }
 }

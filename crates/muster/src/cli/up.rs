@@ -64,8 +64,8 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
         metrics: server.metrics_address(),
         data: data.clone(),
         fingerprint: server.fingerprint().to_owned(),
-        password: first.password.clone(),
-        secret: first.secret.clone(),
+        password: first.password,
+        secret: first.secret,
     };
     let sessions = server.sessions();
     let again = || Ok(load_with(&defaults, args, &[])?);

@@ -61,7 +61,7 @@ impl Contexts {
 
     /// Writes the file whole or not at all, with mode 0600.
     pub fn save(&self) -> anyhow::Result<()> {
-        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let dir = self.path.parent().unwrap_or_else(|| Path::new("."));
         std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let temporary = self.path.with_extension(format!("{}.tmp", std::process::id()));
         let text = serde_norway::to_string(self).context("write contexts")?;

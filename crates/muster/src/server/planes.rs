@@ -87,7 +87,7 @@ async fn open_stream(config: &Config) -> anyhow::Result<(Arc<dyn Stream>, Option
 
 /// The configured quota, and never more than a quarter of the volume: draining needs disk too.
 fn stream_quota(config: &Config, dir: &Path) -> u64 {
-    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or_else(|| Path::new("/"));
     let quarter = rustix::fs::statvfs(existing)
         .map_or(u64::MAX, |volume| volume.f_blocks.saturating_mul(volume.f_frsize) / 4);
     config.stream.quota.0.min(quarter)
