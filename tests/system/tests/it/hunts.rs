@@ -140,3 +140,15 @@ fn a_hunt_is_paused_resumed_extended_and_stopped() -> anyhow::Result<()> {
     server.refused(&["hunt", "show", &no], 1)?;
     Ok(())
 }
+
+/// An agent that takes its task and says nothing more does not keep a hunt open.
+#[test]
+fn a_silent_agent_is_timed_out() -> anyhow::Result<()> {
+    let server = server()?;
+    let mut fleet = Fleet::start(&server, &["--endpoints", "6", "--silent", "2", "--seed", "3"])?;
+    fleet.up(6, 6)?;
+    let hunt = server.hunt(&["linux.processes", "--task-timeout", "2s"])?;
+    let done = server.covered(hunt, "the silent ones to be given up", |c| c.is_complete(6))?;
+    assert_eq!(["rows", "timed_out"].map(|key| done.get(key)), [4, 2], "{done:?}");
+    Ok(())
+}
