@@ -129,7 +129,8 @@ impl Client {
 async fn refusal(response: Response) -> CliError {
     let status = response.status();
     let body: serde_json::Value = response.json().await.unwrap_or_default();
-    let title = body["title"].as_str().unwrap_or_else(|| status.canonical_reason().unwrap_or("refused"));
+    let title =
+        body["title"].as_str().unwrap_or_else(|| status.canonical_reason().unwrap_or("refused"));
     let message = body["detail"].as_str().unwrap_or(title).to_owned();
     let exit = match status {
         StatusCode::UNAUTHORIZED => Exit::SignIn,

@@ -34,7 +34,9 @@ pub fn host_name() -> Option<String> {
 pub fn reachable_address(addresses: &[IpAddr]) -> IpAddr {
     let usable = |a: &&IpAddr| !a.is_loopback() && !is_link_local(**a);
     let v4 = addresses.iter().filter(usable).find(|a| a.is_ipv4());
-    v4.or_else(|| addresses.iter().find(usable)).copied().unwrap_or_else(|| IpAddr::from([127, 0, 0, 1]))
+    v4.or_else(|| addresses.iter().find(usable))
+        .copied()
+        .unwrap_or_else(|| IpAddr::from([127, 0, 0, 1]))
 }
 
 fn is_link_local(address: IpAddr) -> bool {
