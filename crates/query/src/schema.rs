@@ -97,9 +97,26 @@ impl Tables {
             Name::Result => (name, None),
             Name::Hunt(no, table) => (table.as_str(), Some(*no)),
         };
+        // Columns are read before the parts are pinned, and a commit in between may bring both rows and
+        // columns. They only grow: when they are still the same afterwards, they are those of the parts.
+        let mut columns = self.columns(table).await?;
+        loop {
+            let bytes = self.question.bytes_columns(table).await?;
+            let question = Arc::clone(&self.question);
+            let made =
+                ResultTable::new(question, table, hunt, columns.clone(), &bytes, &self.hidden);
+            made.rows().await?;
+            let now = self.columns(table).await?;
+            if now == columns {
+                return Ok(Some(Arc::new(made)));
+            }
+            columns = now;
+        }
+    }
+
+    async fn columns(&self, table: &str) -> Result<Vec<ColumnDecl>, Error> {
         let question = &self.question;
         let mut columns = manifest::columns(&question.catalog, question.access.org, table).await?;
-        let bytes = question.bytes_columns(table).await?;
         if let Some((_, declared)) = SYSTEM_TABLES.iter().find(|(known, _)| *known == table) {
             for (name, kind) in *declared {
                 if !columns.iter().any(|column| column.name == *name) {
@@ -107,9 +124,7 @@ impl Tables {
                 }
             }
         }
-        let made =
-            ResultTable::new(Arc::clone(question), table, hunt, columns, &bytes, &self.hidden);
-        Ok(Some(Arc::new(made)))
+        Ok(columns)
     }
 }
 

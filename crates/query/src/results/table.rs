@@ -44,7 +44,7 @@ pub(crate) struct ResultTable {
 
 /// Where the rows of a table are.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// All parts that may have some.
     pub parts: Vec<Arc<PartFile>>,
     /// Tasks that have not ended, for `collections`.
@@ -90,7 +90,7 @@ impl ResultTable {
     }
 
     /// Where the rows are, as of one moment.
-    pub(super) async fn rows(&self) -> Result<&Rows, Error> {
+    pub(crate) async fn rows(&self) -> Result<&Rows, Error> {
         let read = || async {
             if self.name == COLLECTIONS {
                 return self.collections().await;
