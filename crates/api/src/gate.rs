@@ -46,6 +46,9 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// Time for a whole request of somebody who has not signed in.
+const ANONYMOUS: std::time::Duration = std::time::Duration::from_secs(30);
+
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 #[derive(Clone)]
@@ -82,7 +85,10 @@ async fn pass(
     let id = request.extensions().get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
     if operation.needs == Needs::Nobody {
         request.extensions_mut().insert(Anonymous { address });
-        return Ok(next.run(request).await);
+        // Nobody knows who this is, so it may not sit here with half a request.
+        let answer = tokio::time::timeout(ANONYMOUS, next.run(request)).await;
+        let late = |_| Problem::new(Code::Malformed, "the request did not arrive in time");
+        return answer.map_err(late);
     }
     let principal = Arc::new(authenticate(state, request.headers()).await?);
     let caller = Caller::new(principal, operation, address, id, state.clone());

@@ -87,6 +87,8 @@ pub struct Inner {
     deps: Deps,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: Throttle,
+    /// By name, more generous: else anybody could keep everybody else from signing in as `admin`.
+    pub(crate) throttle_names: Throttle,
     pub(crate) watches: Watches,
     pub(crate) sql_slots: Slots,
 }
@@ -109,9 +111,14 @@ impl ApiState {
     pub fn new(deps: Deps) -> Self {
         let passwords = Passwords::new(deps.options.password_slots, deps.options.password_cost);
         let throttle = Throttle::new(deps.options.login);
+        let allowance = deps.options.login;
+        let throttle_names = Throttle::new(Allowance {
+            burst: allowance.burst.saturating_mul(20),
+            every: allowance.every / 20,
+        });
         let sql_slots = Slots::new(&deps.sql);
         let watches = Watches::default();
-        Self(Arc::new(Inner { deps, passwords, throttle, watches, sql_slots }))
+        Self(Arc::new(Inner { deps, passwords, throttle, throttle_names, watches, sql_slots }))
     }
 
     /// A transaction of a person's request.

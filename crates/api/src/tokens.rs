@@ -175,6 +175,11 @@ pub(crate) async fn create(
         (asked, _) => asked,
     };
     let expires_at = new.expires_in_seconds.map(|s| now.plus(Duration::from_secs(s)));
+    // Nor does a token outlive the one it was made with.
+    let expires_at = match (principal.credential, principal.expires_at) {
+        (Credential::Token, Some(own)) => Some(expires_at.map_or(own, |at| at.min(own))),
+        _ => expires_at,
+    };
     let token = Secret::generate();
     let mut tx = state.begin().await?;
     tx.bump(store::FEED).await?;

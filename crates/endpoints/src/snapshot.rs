@@ -79,6 +79,22 @@ impl Snapshot {
             .max_by_key(|agent| (capability(agent.kind), agent.no))
     }
 
+    /// The agent that a task goes to: the most capable among those `wanted`; of equal ones the first
+    /// enrolled. Who enrols later under a machine's identity is asked only while the earlier one is away:
+    /// a machine identity can be read by anybody on the machine, so it proves nothing.
+    #[must_use]
+    pub fn agent_to_ask(
+        &self,
+        endpoint: EndpointNo,
+        mut wanted: impl FnMut(&Agent) -> bool,
+    ) -> Option<&Arc<Agent>> {
+        self.agents_of(endpoint)
+            .iter()
+            .filter_map(|no| self.agent(*no))
+            .filter(|agent| agent.state == AgentState::Active && wanted(agent))
+            .max_by_key(|agent| (capability(agent.kind), std::cmp::Reverse(agent.no)))
+    }
+
     /// The agent that speaks for an endpoint in lists: the best active one, else the newest.
     #[must_use]
     pub fn primary_agent(&self, endpoint: EndpointNo) -> Option<&Arc<Agent>> {

@@ -57,7 +57,7 @@ pub(crate) async fn login(
     // What is looked up and recorded stays small and printable, whatever is sent.
     let name: String = body.name.chars().filter(|c| !c.is_control()).take(64).collect();
     state.throttle.take(&("address", &*from.address), now)?;
-    state.throttle.take(&("name", &name), now)?;
+    state.throttle_names.take(&("name", &name), now)?;
     let user = store::find_user(&state.catalog, OrgId::DEFAULT, &name).await?;
     let stored = user.as_ref().map(|user| user.password_hash.clone());
     let fits = state.passwords.verify(body.password, stored).await?;
@@ -70,7 +70,7 @@ pub(crate) async fn login(
         ));
     };
     state.throttle.give_back(&("address", &*from.address));
-    state.throttle.give_back(&("name", &name));
+    state.throttle_names.give_back(&("name", &name));
     open_session(&state, &user, &from.address, now).await.map(axum::Json)
 }
 
@@ -198,13 +198,13 @@ pub(crate) async fn change_password(
         return Err(Problem::new(Code::Forbidden, detail));
     }
     check_choice(&body.new_password, &principal.name)?;
-    state.throttle.take(&("name", &principal.name), now)?;
+    state.throttle_names.take(&("name", &principal.name), now)?;
     let user = store::find_user(&state.catalog, principal.org, &principal.name).await?;
     let stored = user.map(|user| user.password_hash);
     if !state.passwords.verify(body.current_password, stored).await? {
         return Err(Problem::invalid("/current_password", "the current password is wrong"));
     }
-    state.throttle.give_back(&("name", &principal.name));
+    state.throttle_names.give_back(&("name", &principal.name));
     let hash = state.passwords.hash(body.new_password).await?;
     let mut tx = state.begin().await?;
     let change = tx.bump(FEED).await?;

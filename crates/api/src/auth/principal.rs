@@ -1,6 +1,6 @@
 //! The one who asks, with what was granted.
 
-use muster_types::{OrgId, Role, ScopeSpec};
+use muster_types::{OrgId, Role, ScopeSpec, Timestamp};
 
 /// What stands behind a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Principal {
     pub credential: Credential,
     /// A one-time password was used: nothing but changing it is open.
     pub must_change: bool,
+    /// When the credential ends.
+    pub expires_at: Option<Timestamp>,
     /// What was granted.
     pub grants: Vec<Grant>,
 }

@@ -15,7 +15,7 @@ const NUMBER_TOKEN: &str = "number/token";
 
 statements! {
     FIND_CREDENTIAL = "
-        SELECT t.no AS token_no, t.kind, t.role, u.no AS user_no, u.org, u.name, u.must_change
+        SELECT t.no AS token_no, t.kind, t.role, t.expires_at, u.no AS user_no, u.org, u.name, u.must_change
         FROM api_token t
         JOIN user_account u ON u.no = t.user_no
         WHERE t.hash = $1
@@ -136,6 +136,7 @@ pub async fn authenticate(
         token_no: row.get("token_no")?,
         credential,
         must_change: row.get("must_change")?,
+        expires_at: row.get("expires_at")?,
         grants,
     }))
 }

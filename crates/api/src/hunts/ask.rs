@@ -241,7 +241,7 @@ async fn ask(
     plan: Plan,
     dry_run: bool,
 ) -> Result<(StatusCode, axum::Json<Asked>)> {
-    let (artifact, definition, limits) = define(state, caller, plan.what, plan.limits).await?;
+    let (artifact, definition, mut limits) = define(state, caller, plan.what, plan.limits).await?;
     let reach = caller.access_as(Role::Analyst);
     let endpoints = scope::resolve(state, &plan.scope, &reach)?;
     let online = scope::online_count(state, &endpoints);
@@ -268,6 +268,13 @@ async fn ask(
         caller.record(&mut tx, String::new(), details).await?;
         tx.commit().await?;
         return Ok((StatusCode::OK, axum::Json(asked)));
+    }
+    // The scope is resolved anew while the hunt lives: what was allowed without a second person must not
+    // grow beyond what would have needed one.
+    if let (false, Some(most)) = (needs_approval, state.options.approvals.hunt_above_endpoints) {
+        let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+        let asked = limits.endpoints_max;
+        limits.endpoints_max = if asked == 0 { most } else { asked.min(most) };
     }
     let title = if plan.title.is_empty() { title_of(&artifact, &definition) } else { plan.title };
     let new = NewHunt {

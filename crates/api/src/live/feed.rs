@@ -125,6 +125,7 @@ impl Feed {
         let shutdown = self.state.shutdown.clone();
         let mut changes = self.state.hunts.changes();
         let mut renew = ticks(RENEW);
+        let mut granted = None;
         let mut progress = ticks(PROGRESS);
         let mut dirty = true;
         self.compare_clocks().await?;
@@ -161,6 +162,13 @@ impl Feed {
                     if !store::is_live(&self.state.catalog, token, now).await? {
                         return Ok(Over::SignedOut);
                     }
+                    // Other roles end it; labels that moved change what it shows.
+                    let user = self.caller.principal.user_no;
+                    let grants = store::grants_of(&self.state.catalog, user).await?;
+                    if granted.get_or_insert_with(|| grants.clone()) != &grants {
+                        return Ok(Over::SignedOut);
+                    }
+                    self.access = self.caller.access();
                 }
             }
         }

@@ -49,11 +49,11 @@ fn choice(
     online: &dyn Fn(AgentNo) -> bool,
 ) -> Option<Choice> {
     let made = |agent: &Agent, supported| Choice { agent: agent.no, kind: agent.kind, supported };
-    let present = snapshot.best_agent(endpoint, |agent| online(agent.no))?;
+    let present = snapshot.agent_to_ask(endpoint, |agent| online(agent.no))?;
     if def.supports(present.kind) {
         return Some(made(present, true));
     }
-    let able = snapshot.best_agent(endpoint, |a| def.supports(a.kind) && online(a.no));
+    let able = snapshot.agent_to_ask(endpoint, |a| def.supports(a.kind) && online(a.no));
     if let Some(agent) = able {
         return Some(made(agent, true));
     }

@@ -103,12 +103,14 @@ fn program() -> String {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join("muster")).find(|p| p.is_file());
     let same = |found: &PathBuf| found.canonicalize().ok() == exe.canonicalize().ok();
+    // The context belongs to root then, not to who typed `sudo`.
+    let sudo = if std::env::var_os("SUDO_UID").is_some() { "sudo " } else { "" };
     if found.as_ref().is_some_and(same) {
-        return "muster".into();
+        return format!("{sudo}muster");
     }
     let here = std::env::current_dir().ok();
     let short = here.and_then(|here| exe.strip_prefix(here).ok().map(|p| p.to_owned()));
-    short.unwrap_or(exe).display().to_string()
+    format!("{sudo}{}", short.unwrap_or(exe).display())
 }
 
 #[cfg(test)]

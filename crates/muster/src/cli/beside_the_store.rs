@@ -18,6 +18,7 @@ pub fn reset(data: &Path, name: &str) -> Result<(), CliError> {
         return Err(CliError::usage(message));
     }
     let config = Config { data_dir: data.to_owned(), ..Config::default() };
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let opened = Catalog::open(&catalog_url(&config), Options::default()).await;

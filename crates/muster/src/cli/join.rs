@@ -1,6 +1,6 @@
 //! Trust by fingerprint: the CA comes from the server itself and must be the one that was named.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,12 +23,19 @@ pub async fn pin_ca(flags: &mut AgentFlags, fingerprint: &str) -> Result<(), Cli
     let data = flags.data.get_or_insert_with(|| PathBuf::from("/var/lib/muster-agent")).clone();
     identity::prepare_data_dir(&data)?;
     let path = data.join("ca.pem");
-    if !path.exists() {
+    if !holds(&path, wanted) {
         let pem = fetch(server, wanted).await?;
         identity::write_private(&path, pem.as_bytes())?;
     }
     flags.ca = Some(path);
     Ok(())
+}
+
+/// Whether the file is the certificate that was named; one from an earlier server is not.
+fn holds(path: &Path, wanted: [u8; 32]) -> bool {
+    use rustls::pki_types::pem::PemObject;
+    let Ok(certificates) = CertificateDer::pem_file_iter(path) else { return false };
+    certificates.flatten().any(|der| Sha256::digest(&der)[..] == wanted)
 }
 
 fn parse(fingerprint: &str) -> Result<[u8; 32], CliError> {

@@ -117,14 +117,16 @@ impl<W: Write> Printer<W> {
             let mut values = values.by_ref().filter(|value| !value.is_null()).peekable();
             values.peek().is_some() && values.all(Value::is_number)
         };
+        // Names of columns come from endpoints, too.
+        let headers: Vec<String> =
+            self.columns.iter().map(|name| printable(name).to_uppercase()).collect();
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|i| {
-                let header = self.columns[i].chars().count();
+                let header = headers[i].chars().count();
                 cells.iter().map(|row| row[i].chars().count()).fold(header, usize::max)
             })
             .collect();
         let right: Vec<bool> = (0..self.columns.len()).map(numeric).collect();
-        let headers: Vec<String> = self.columns.iter().map(|name| name.to_uppercase()).collect();
         for row in std::iter::once(&headers).chain(&cells) {
             let mut line = String::new();
             for (i, value) in row.iter().enumerate() {
@@ -151,14 +153,20 @@ pub fn text(value: Option<&Value>) -> String {
 
 /// What an endpoint sent may hold terminal escapes; they are shown, not obeyed.
 pub fn printable(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(is_deceptive) {
         return text.to_owned();
     }
-    text.chars().flat_map(|c| if c.is_control() { escaped(c) } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if is_deceptive(c) { escaped(c) } else { vec![c] }).collect()
+}
+
+/// Control characters, and those that turn the direction of writing.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn escaped(c: char) -> Vec<char> {
-    c.escape_default().collect()
+    c.escape_unicode().collect()
 }
 
 fn shorten(text: &str) -> String {

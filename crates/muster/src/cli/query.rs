@@ -100,7 +100,7 @@ async fn reach(session: &Session, body: &Value) -> Result<Value, CliError> {
         if !nobody || tokio::time::Instant::now() >= deadline {
             return Ok(reach);
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 

@@ -22,9 +22,22 @@ const CONTEXT: &str = "local";
 /// How long the banner waits for this machine's own agent.
 const AGENT_WAIT: Duration = Duration::from_secs(3);
 
+/// What a server needs of its process: files that only its owner may read, and as many open files as it may
+/// have, because each agent is one.
+fn prepare_process() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+    umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        eprintln!("muster: the limit on open files stays at {:?}: {error}", limit.current);
+    }
+}
+
 /// `muster server`: from a configuration file, without an agent or a banner.
 pub fn server(args: &ServerArgs, roles: &[RoleName]) -> Result<(), CliError> {
     let config = load_with(&Config::default(), args, roles)?;
+    prepare_process();
     let level = logging::install(&config.log)?;
     let runtimes = Runtimes::new()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -45,6 +58,7 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
     let mut defaults = Config::default();
     defaults.log.level = "warn".into();
     let config = load_with(&defaults, args, &[])?;
+    prepare_process();
     let level = logging::install(&config.log)?;
     let runtimes = Runtimes::new()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -70,7 +70,10 @@ async fn connection(tcp: TcpStream, tls: TlsAcceptor, router: Router, soft: Canc
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await else {
         return;
     };
-    let mut builder = Builder::new(TokioExecutor::new());
+    // By what TLS agreed on: guessing from the first bytes would wait for them without an end.
+    let builder = Builder::new(TokioExecutor::new());
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let mut builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
     let service = TowerToHyperService::new(router);
