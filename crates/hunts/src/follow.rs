@@ -72,6 +72,10 @@ impl Hunts {
         if let Some(entry) = self.inner.index.get(no) {
             return Ok(Some(entry));
         }
+        // An agent may name any number; beyond this nobody can have made a hunt.
+        if i64::try_from(no.0).is_err() {
+            return Ok(None);
+        }
         // Changes are applied to entries in memory only: none may happen while one is being read.
         let _cursor = self.inner.cursor.lock().await;
         if let Some(entry) = self.inner.index.get(no) {

@@ -16,12 +16,12 @@ muster_catalog::statements! {
             started_at, expires_at, ended_at, pause_reason, deleted_at
         FROM hunt
         WHERE change > $1";
-    /// Live ones, and those stopped after `$1`, whose tasks may have to be cancelled still.
+    /// Live ones, and those ended after `$1`, whose tasks may have to be cancelled or given up still.
     pub(crate) LIVE_HUNTS = "SELECT no, org, kind, state, title, artifact, definition, table_name, scope,
             limits, caller_scope, requested_by, approved_by, reason, incident, hold_until, created_at,
             started_at, expires_at, ended_at, pause_reason, deleted_at
         FROM hunt
-        WHERE state IN ('awaiting_approval', 'running', 'paused', 'stopped')
+        WHERE state IN ('awaiting_approval', 'running', 'paused', 'stopped', 'expired', 'finished')
           AND (ended_at IS NULL OR ended_at > $1)";
     pub(crate) ONE_HUNT = "SELECT no, org, kind, state, title, artifact, definition, table_name, scope,
             limits, caller_scope, requested_by, approved_by, reason, incident, hold_until, created_at,

@@ -29,6 +29,8 @@ muster_catalog::statements! {
     /// Deletions up to this time were walked for.
     WALKED = "SELECT seq FROM feed WHERE topic = 'purge/walked'";
     /// Remembers that they were.
+    /// Forgets how far was walked.
+    FORGET_WALKED = "DELETE FROM feed WHERE topic = 'purge/walked'";
     SET_WALKED = "
         INSERT INTO feed (topic, seq) VALUES ('purge/walked', $1)
         ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq WHERE feed.seq < excluded.seq";
@@ -89,6 +91,12 @@ impl Purge {
         steps: u32,
         now: Timestamp,
     ) -> Result<u32, Error> {
+        if catalog.fetch_optional(&HELD, args![now]).await?.is_some() {
+            // Compaction leaves nothing out meanwhile, so what was walked may hold deleted rows again.
+            catalog.execute(Priority::Presence, &FORGET_WALKED, args![]).await?;
+            self.0 = None;
+            return Ok(0);
+        }
         if self.0.is_none() {
             let walked = catalog.fetch_optional(&WALKED, args![]).await?;
             let walked = walked.map_or(Ok(i64::MIN), |row| row.get("seq"))?;

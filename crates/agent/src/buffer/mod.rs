@@ -39,6 +39,12 @@ pub enum Error {
         /// The bound.
         quota: u64,
     },
+    /// The disk is full.
+    #[error("no room on the disk of {path}")]
+    DiskFull {
+        /// Where.
+        path: PathBuf,
+    },
     /// A batch that no frame can hold.
     #[error("a batch does not fit a frame: {0}")]
     Frame(#[from] muster_codec_native::Error),
@@ -322,6 +328,10 @@ impl Buffer {
     }
 
     fn io(&self, source: io::Error) -> Error {
+        // A full disk ends a task, not the agent: it is needed most on machines in trouble.
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Error::DiskFull { path: self.dir.clone() };
+        }
         Error::Io { path: self.dir.clone(), source }
     }
 }

@@ -92,7 +92,7 @@ impl Job {
             || self.done.add(id, failed),
         );
         match word {
-            Err(buffer::Error::Full { .. }) => {
+            Err(buffer::Error::Full { .. } | buffer::Error::DiskFull { .. }) => {
                 tracing::warn!(task = %id, "{reason}; not even the end could be kept");
                 Ok(())
             }

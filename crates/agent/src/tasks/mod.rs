@@ -170,7 +170,7 @@ impl Tasks {
             );
             // When not even the reserve has room, the server will ask again.
             match result {
-                Err(buffer::Error::Full { .. }) => Ok(()),
+                Err(buffer::Error::Full { .. } | buffer::Error::DiskFull { .. }) => Ok(()),
                 other => other,
             }
         };

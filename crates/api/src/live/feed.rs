@@ -212,7 +212,7 @@ impl Feed {
         let over = self.is_over(&hunt, &counts);
         if over {
             let stored = counts.row_count;
-            if self.behind || stored.is_some_and(|stored| stored != self.rows) {
+            if self.behind || stored.is_none_or(|stored| stored != self.rows) {
                 self.fill().await?;
             }
         }

@@ -107,7 +107,7 @@ impl Reader {
 
     /// Whether a message has begun and is not complete.
     pub(crate) fn is_within_message(&self) -> bool {
-        self.have > 0 || self.frame.is_some() || self.message.is_some()
+        self.frame.is_some() || self.message.is_some()
     }
 
     /// The next thing the peer sent.
@@ -120,8 +120,15 @@ impl Reader {
         G: Gate,
     {
         loop {
-            if self.frame.is_none() {
-                self.read_head(io).await?;
+            // A message that has begun holds budget: its next fragment has as long as its bytes.
+            let deadline = self.message.as_ref().map(|message| message.deadline);
+            match (&self.frame, deadline) {
+                (Some(_), _) => {}
+                (None, None) => self.read_head(io).await?,
+                (None, Some(at)) => {
+                    let head = Box::pin(tokio::time::timeout_at(at, self.read_head(io)));
+                    head.await.map_err(|_| Trouble::Stalled)??;
+                }
             }
             let frame = self.frame.as_ref().expect("read just above");
             // Boxed from here on: an idle link waits for a head, and has no room for more.
@@ -130,7 +137,14 @@ impl Reader {
                 return self.control();
             }
             if !frame.admitted {
-                let permit = Box::pin(gate.admit(frame.len)).await?;
+                let admit = Box::pin(gate.admit(frame.len));
+                let permit = match deadline {
+                    None => admit.await?,
+                    Some(at) => {
+                        let admit = Box::pin(tokio::time::timeout_at(at, admit));
+                        admit.await.map_err(|_| Trouble::Stalled)??
+                    }
+                };
                 self.begin_body(permit);
             }
             Box::pin(self.read_body(io)).await?;

@@ -178,6 +178,13 @@ impl Step<'_> {
     pub fn finish(&mut self, index: usize, outcome: Outcome, message: &str, by: By) {
         let open = self.agent.open.swap_remove(index);
         let task = TaskId { hunt: open.hunt, attempt: open.attempt };
+        if matches!(by, By::Agent { .. }) {
+            // It was busy with this one: the time of those in its queue begins now.
+            let now = self.now();
+            for waiting in &mut self.agent.open {
+                waiting.since = now;
+            }
+        }
         self.close(task, Some(open), outcome, message, by);
     }
 

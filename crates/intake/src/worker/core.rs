@@ -87,6 +87,10 @@ pub struct Core {
     pub(super) silent: Silent,
 }
 
+/// Hunts that are not in memory, looked up for one read of the stream. Answers to further ones are
+/// refused; agents that are not hostile answer hunts that are in memory.
+const LOOKED_UP_MAX: usize = 512;
+
 impl Core {
     /// Takes the shards over and loads their states. Shards with a later holder are left out.
     ///
@@ -301,7 +305,15 @@ impl Core {
     async fn ask(&mut self, mentions: Mentions, watched: &Watched) -> Result<Answers, Error> {
         let mut answers = Answers::default();
         let source = self.deps.hunts.clone();
+        let mut looked_up = 0;
         for hunt in mentions.hunts {
+            // Agents may name hunts nobody made, and each costs a look into the catalog.
+            if !source.is_known(hunt) {
+                looked_up += 1;
+                if looked_up > LOOKED_UP_MAX {
+                    continue;
+                }
+            }
             let Some(mut info) = source.hunt(hunt).await? else { continue };
             info.view.watched = watched.contains(hunt);
             info.view.bytes_per_endpoint = self.options.task_bytes_max;

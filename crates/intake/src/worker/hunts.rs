@@ -64,6 +64,10 @@ impl HuntSource for LiveHunts {
         }))
     }
 
+    fn is_known(&self, hunt: HuntNo) -> bool {
+        self.hunts.peek(hunt).is_some()
+    }
+
     fn is_recruited(&self, hunt: HuntNo, agent: AgentNo) -> bool {
         self.hunts.knows_recruited(hunt, agent) == Some(true)
     }

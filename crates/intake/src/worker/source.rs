@@ -45,6 +45,11 @@ pub trait HuntSource: Send + Sync {
     /// [`SourceError`] when the catalog cannot be read.
     async fn hunt(&self, hunt: HuntNo) -> Result<Option<HuntInfo>, SourceError>;
 
+    /// Whether the hunt is in memory, so that [`HuntSource::hunt`] costs nothing.
+    fn is_known(&self, _hunt: HuntNo) -> bool {
+        true
+    }
+
     /// Whether a wave that is known here holds the agent.
     fn is_recruited(&self, hunt: HuntNo, agent: AgentNo) -> bool;
 

@@ -91,12 +91,39 @@ impl Group {
         Self { token, tasks: JoinSet::new() }
     }
 
+    /// Runs a part of the server. One that panics ends the process, which others then take over from:
+    /// half a server that keeps its leases helps nobody.
+    fn run(
+        &mut self,
+        on: &tokio::runtime::Handle,
+        failed: &CancellationToken,
+        part: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let guard = Panicking(failed.clone());
+        let part = async move {
+            let _guard = guard;
+            part.await;
+        };
+        self.tasks.spawn_on(part, on);
+    }
+
     async fn stop(mut self) {
         self.token.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a part of the server panicked");
             }
+        }
+    }
+}
+
+/// Cancels when it is dropped by a panic.
+struct Panicking(CancellationToken);
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
         }
     }
 }
@@ -133,14 +160,16 @@ impl Running {
         let mut ground = Group::new(CancellationToken::new());
         {
             let (directory, token) = (directory.clone(), ground.token.clone());
-            ground.tasks.spawn_on(async move { directory.run(token).await }, work_runtime);
+            ground.run(work_runtime, &failed, async move { directory.run(token).await });
             let (hunts, token) = (hunts, ground.token.clone());
-            ground.tasks.spawn_on(async move { hunts.run(token).await }, work_runtime);
+            ground.run(work_runtime, &failed, async move { hunts.run(token).await });
             let (catalog, bus) = (planes.catalog.clone(), planes.bus.clone());
             let (presence, token) = (presence, ground.token.clone());
-            ground
-                .tasks
-                .spawn_on(async move { presence.run(catalog, bus, token).await }, work_runtime);
+            ground.run(
+                work_runtime,
+                &failed,
+                async move { presence.run(catalog, bus, token).await },
+            );
         }
 
         let mut cluster = Group::new(CancellationToken::new());
@@ -151,17 +180,17 @@ impl Running {
                 superseded.cancel();
             }
         };
-        cluster.tasks.spawn_on(heartbeat, work_runtime);
+        cluster.run(work_runtime, &failed, heartbeat);
 
         let mut work = Group::new(CancellationToken::new());
         if let Some(dispatcher) = dispatcher {
-            work.tasks.spawn_on(dispatcher.run(work.token.clone()), work_runtime);
+            work.run(work_runtime, &failed, dispatcher.run(work.token.clone()));
         }
         if let Some(worker) = worker {
-            work.tasks.spawn_on(worker.run(work.token.clone()), work_runtime);
+            work.run(work_runtime, &failed, worker.run(work.token.clone()));
         }
         if let Some(janitor) = janitor {
-            work.tasks.spawn_on(janitor.run(work.token.clone()), work_runtime);
+            work.run(work_runtime, &failed, janitor.run(work.token.clone()));
         }
 
         // The API's streams end with the listener.
@@ -179,11 +208,11 @@ impl Running {
                 axum::Router::new(),
                 front.token.clone(),
             );
-            front.tasks.spawn_on(serving, agents_runtime);
-            front.tasks.spawn_on(delivery.run(front.token.clone()), agents_runtime);
+            front.run(agents_runtime, &failed, serving);
+            front.run(agents_runtime, &failed, delivery.run(front.token.clone()));
             let revocations =
                 muster_gateway::follow_revocations(directory, sessions, front.token.clone());
-            front.tasks.spawn_on(revocations, agents_runtime);
+            front.run(agents_runtime, &failed, revocations);
         }
         if roles.has(Role::Api) {
             let listener = {
@@ -194,7 +223,7 @@ impl Running {
             let router = muster_api::router(api);
             let tls = certificates.operators.clone();
             let serving = operators::serve(listener, tls, router, front.token.clone());
-            front.tasks.spawn_on(serving, runtimes.api.handle());
+            front.run(runtimes.api.handle(), &failed, serving);
         }
 
         let mut health = Group::new(CancellationToken::new());
@@ -205,7 +234,7 @@ impl Running {
                 tracing::error!(%error, "health and metrics cannot be served");
             }
         };
-        health.tasks.spawn_on(serving, runtimes.health.handle());
+        health.run(runtimes.health.handle(), &failed, serving);
         ready.set(true);
         Ok(Self {
             config,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use muster_types::{Pos, Record, SHARDS, Shard};
+use muster_types::{Body, Payload, Pos, Record, SHARDS, Shard};
 use tokio::sync::watch;
 
 use super::frame::{self, Parsed};
@@ -137,12 +137,13 @@ impl LogReader {
                 Parsed::Frame { shard, payload_bytes } => {
                     let after = self.after.get(usize::from(shard)).copied().flatten();
                     if after.is_some_and(|after| self.cursor > after) {
-                        taken += payload_bytes;
+                        let payload = frame::payload(&bytes.slice(at..), payload_bytes);
+                        let made = entry(self.cursor, payload)?;
+                        taken += payload_bytes + claimed_bytes(&made);
                         if !entries.is_empty() && taken > max_bytes {
                             break;
                         }
-                        let payload = frame::payload(&bytes.slice(at..), payload_bytes);
-                        entries.push(entry(self.cursor, payload)?);
+                        entries.push(made);
                     }
                     at += frame::HEADER_BYTES + payload_bytes;
                     self.cursor = start + at as u64;
@@ -239,6 +240,16 @@ impl Reader for LogReader {
                 }
             }
         }
+    }
+}
+
+/// What a record only refers to counts as well: whoever reads it has it in memory next.
+fn claimed_bytes(entry: &Entry) -> usize {
+    match &entry.record.body {
+        Body::Wire(Payload::Object { byte_count, .. }) => {
+            usize::try_from(*byte_count).unwrap_or(usize::MAX / 2).min(usize::MAX / 2)
+        }
+        _ => 0,
     }
 }
 
