@@ -28,9 +28,9 @@ muster_catalog::statements! {
         LIMIT 1";
     /// Deletions up to this time were walked for.
     WALKED = "SELECT seq FROM feed WHERE topic = 'purge/walked'";
-    /// Remembers that they were.
     /// Forgets how far was walked.
     FORGET_WALKED = "DELETE FROM feed WHERE topic = 'purge/walked'";
+    /// Remembers that they were.
     SET_WALKED = "
         INSERT INTO feed (topic, seq) VALUES ('purge/walked', $1)
         ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq WHERE feed.seq < excluded.seq";

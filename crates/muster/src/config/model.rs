@@ -65,9 +65,9 @@ pub enum RoleName {
     All,
     /// Talks with agents.
     Frontend,
-    /// Folds the stream into segments.
+    /// Folds the stream into segments, compacts and retires them.
     Worker,
-    /// Recruits for hunts, compacts, retires.
+    /// Recruits for hunts.
     Scheduler,
     /// Serves people and programs.
     Api,
