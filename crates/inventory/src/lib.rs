@@ -1,0 +1,1 @@
+//! What is known of every endpoint: vitals, users, software, policies, and labels by rule.

@@ -1,0 +1,1 @@
+//! What agents run by themselves, and the configuration they are given.

@@ -1,0 +1,1 @@
+//! Log destinations: rows and events to the systems people already watch.
