@@ -1,7 +1,7 @@
 //! The batch: what an agent found, one or many things in one frame.
 
 use bytes::Bytes;
-use muster_types::{ColumnDecl, Fact, Outcome, RowFormat, Rows, TaskEnd, TaskId, Timestamp};
+use muster_types::{ColumnDecl, Delta, Fact, Outcome, RowFormat, Rows, TaskEnd, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::agent_frame::BATCH;
@@ -130,7 +130,7 @@ fn describe(fact: &Fact) -> Result<ItemHeader, Error> {
             columns: rows.columns.clone(),
             lines: rows.format == RowFormat::Lines,
             at: rows.endpoint_time,
-            snapshot: rows.snapshot,
+            snapshot: whole_state(rows.delta)?,
             ..header("rows")
         },
         Fact::Started(task) => ItemHeader { task: Some(*task), ..header("started") },
@@ -166,7 +166,7 @@ fn understand(item: ItemHeader, payload: Bytes) -> Result<Option<Fact>, Error> {
                 format: if item.lines { RowFormat::Lines } else { RowFormat::Array },
                 json: payload,
                 endpoint_time: item.at,
-                snapshot: item.snapshot,
+                delta: if item.snapshot { Delta::SNAPSHOT } else { Delta::None },
             })
         }
         "started" => Fact::Started(task()?),
@@ -179,6 +179,15 @@ fn understand(item: ItemHeader, payload: Bytes) -> Result<Option<Fact>, Error> {
         "log" => Fact::Log { level: item.level, message: item.message },
         _ => return Ok(None),
     }))
+}
+
+/// Our agent knows no other delta than a state in one piece.
+fn whole_state(delta: Delta) -> Result<bool, Error> {
+    match delta {
+        Delta::None => Ok(false),
+        Delta::SNAPSHOT => Ok(true),
+        _ => Err(invalid("a state in parts or a difference")),
+    }
 }
 
 /// An agent may claim how it went, not what only the server knows.

@@ -10,8 +10,8 @@ use muster_codec_native::{
     Task, TaskLimits, Welcome, fuzz_decode,
 };
 use muster_types::{
-    AgentKind, AgentNo, Body, Class, ColumnDecl, ColumnType, Decode, Fact, HuntNo, OrgId, Outcome,
-    Payload, Record, Repeat, RowFormat, Rows, TaskEnd, TaskId, Timestamp,
+    AgentKind, AgentNo, Body, Class, ColumnDecl, ColumnType, Decode, Delta, Fact, HuntNo, OrgId,
+    Outcome, Payload, Record, Repeat, RowFormat, Rows, TaskEnd, TaskId, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn rows(json: &'static [u8]) -> Fact {
         format: RowFormat::Array,
         json: Bytes::from_static(json),
         endpoint_time: Some(Timestamp(1_700_000_000_000_000)),
-        snapshot: false,
+        delta: Delta::None,
     })
 }
 
@@ -63,7 +63,7 @@ fn agent_samples() -> Vec<(&'static str, AgentFrame)> {
         format: RowFormat::Lines,
         json: Bytes::from_static(b"{\"pid\":1}\n{\"pid\":2}"),
         endpoint_time: None,
-        snapshot: true,
+        delta: Delta::SNAPSHOT,
     });
     let items = vec![Fact::Started(TASK), rows(b"[{\"pid\":1}]"), end(None), log, scheduled];
     vec![
@@ -240,7 +240,7 @@ fn facts() -> impl Strategy<Value = Fact> {
                 format: if lines { RowFormat::Lines } else { RowFormat::Array },
                 json,
                 endpoint_time: Some(Timestamp(at)),
-                snapshot: lines,
+                delta: if lines { Delta::SNAPSHOT } else { Delta::None },
             })
         }),
         task.clone().prop_map(Fact::Started),

@@ -26,8 +26,8 @@ use muster_results::{RowClass, RowMeta, SegmentBuilder, TableSpec, sample};
 use muster_stream::Stream;
 use muster_stream::log::{Log, LogOptions};
 use muster_types::{
-    AgentKind, AgentNo, Body, Class, Clock, Decode, Epoch, Fact, HuntNo, OrgId, Payload, Pos,
-    Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
+    AgentKind, AgentNo, Body, Class, Clock, Decode, Delta, Epoch, Fact, HuntNo, OrgId, Payload,
+    Pos, Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,7 @@ fn input(rows: usize) -> Input {
             format: RowFormat::Array,
             json: json.clone(),
             endpoint_time: None,
-            snapshot: false,
+            delta: Delta::None,
         });
         let end = TaskEnd { task, outcome: None, message: String::new(), elapsed_micros: 1 };
         let batch = Batch { stream: 1, seq: 1, items: vec![fact, Fact::End(end)] };

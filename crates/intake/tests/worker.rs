@@ -20,8 +20,8 @@ use muster_stream::Stream;
 use muster_stream::memory::MemoryStream;
 use muster_testkit::TempCatalog;
 use muster_types::{
-    AgentKind, AgentNo, Body, Class, Clock, Decode, Epoch, Fact, HuntNo, OrgId, Payload, Record,
-    RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
+    AgentKind, AgentNo, Body, Class, Clock, Decode, Delta, Epoch, Fact, HuntNo, OrgId, Payload,
+    Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -107,7 +107,7 @@ impl Site {
             format: RowFormat::Lines,
             json: Bytes::from(format!("{{\"id\":{agent}}}\n")),
             endpoint_time: None,
-            snapshot: false,
+            delta: Delta::None,
         });
         let end = TaskEnd { task, outcome: None, message: String::new(), elapsed_micros: 1 };
         let batch = Batch { stream: 1, seq: 1, items: vec![rows, Fact::End(end)] };

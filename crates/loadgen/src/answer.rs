@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use muster_agent::query::{Bounds, Engine};
 use muster_codec_native::Task;
-use muster_types::{ColumnDecl, ColumnType, Fact, Outcome, RowFormat, Rows, TaskEnd, Timestamp};
+use muster_types::{
+    ColumnDecl, ColumnType, Delta, Fact, Outcome, RowFormat, Rows, TaskEnd, Timestamp,
+};
 use tokio::sync::Semaphore;
 
 use crate::fleet::{Current, Endpoint, tables};
@@ -96,7 +98,7 @@ fn rows(task: &Task, columns: Vec<ColumnDecl>, json: Bytes, at: Timestamp) -> Ro
         format: RowFormat::Array,
         json,
         endpoint_time: Some(at),
-        snapshot: false,
+        delta: Delta::None,
     }
 }
 

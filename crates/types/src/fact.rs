@@ -29,12 +29,14 @@ pub enum Repeat {
     /// A message identifier, repeated at once or after a reconnect (Fleetspeak).
     Message([u8; 16]),
     /// Lines without identity, in the agent's order; a resent body may be longer than the first (osquery).
-    /// `lines[i]` is the hash of the line that `items[i]` came from.
     Lines {
         /// Which of the agent's logs.
         log: u8,
-        /// One hash per item.
+        /// One hash per line; a line that made several items stands here once for each of them.
         lines: Vec<u64>,
+        /// How many of `lines` made each item, none 0. Empty: one each. An item of several lines is
+        /// [`Fact::Rows`] in [`RowFormat::Lines`] with one row, and one `\n` after it, for each.
+        groups: Vec<u32>,
     },
     /// Applying it twice changes nothing.
     Idempotent,
@@ -94,8 +96,47 @@ pub struct Rows {
     pub json: Bytes,
     /// When the endpoint says it looked.
     pub endpoint_time: Option<Timestamp>,
-    /// Whether this is the whole state of its source, so that an unchanged one need not be stored.
-    pub snapshot: bool,
+    /// What they say about the state of their source.
+    pub delta: Delta,
+}
+
+/// What scheduled rows say about the present state of their source on the endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delta {
+    /// Nothing: they are events, or the answer to a task.
+    #[default]
+    None,
+    /// They are the whole state, so an unchanged one need not be stored.
+    Snapshot {
+        /// Parts of one state that came apart carry the same number, chosen by the endpoint, and extend one
+        /// another; `None` when the rows are all there is.
+        run: Option<i64>,
+    },
+    /// They came into the state.
+    Added {
+        /// Another one than the last: what was known of the state is void.
+        epoch: u64,
+        /// Number of the run; in run 0 of a differential query these rows are the whole state.
+        counter: u64,
+    },
+    /// They left the state.
+    Removed {
+        /// As for [`Delta::Added`].
+        epoch: u64,
+        /// As for [`Delta::Added`].
+        counter: u64,
+    },
+}
+
+impl Delta {
+    /// A state that came in one piece.
+    pub const SNAPSHOT: Self = Self::Snapshot { run: None };
+
+    /// Whether the rows are a whole state or a part of one.
+    #[must_use]
+    pub fn is_snapshot(self) -> bool {
+        matches!(self, Self::Snapshot { .. })
+    }
 }
 
 /// How a task ended, by the agent's account.

@@ -18,7 +18,7 @@ pub use access::{Access, Role};
 pub use agent::{AgentKind, UnknownAgentKind};
 pub use bitset::AgentSet;
 pub use fact::{
-    ColumnDecl, ColumnType, Decode, Fact, Facts, Poison, Repeat, RowFormat, Rows, TaskEnd,
+    ColumnDecl, ColumnType, Decode, Delta, Fact, Facts, Poison, Repeat, RowFormat, Rows, TaskEnd,
 };
 pub use id::{
     AgentNo, EndpointNo, Epoch, HuntNo, Incarnation, InstanceId, LabelNo, OrgId, Pos, SHARDS,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_codec_native::Task;
-use muster_types::{Fact, Outcome, RowFormat, Rows, TaskEnd, TaskId, Timestamp};
+use muster_types::{Delta, Fact, Outcome, RowFormat, Rows, TaskEnd, TaskId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{self, Buffer, Room};
@@ -108,7 +108,7 @@ impl Job {
             format: RowFormat::Array,
             json,
             endpoint_time: Some(self.started_at),
-            snapshot: false,
+            delta: Delta::None,
         })
     }
 }

@@ -9,7 +9,7 @@ use muster_codec_native::{AgentFrame, Batch, ServerFrame};
 use muster_gateway::Refusal;
 use muster_gateway_native::Options;
 use muster_stream::AppendError;
-use muster_types::{AgentNo, Class, Fact, HuntNo, RowFormat, Rows, TaskEnd, TaskId};
+use muster_types::{AgentNo, Class, Delta, Fact, HuntNo, RowFormat, Rows, TaskEnd, TaskId};
 use rig::client::{Agent, Key};
 use rig::{Rig, until, wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,7 +25,7 @@ fn answer(json: Bytes) -> Vec<Fact> {
         format: RowFormat::Array,
         json,
         endpoint_time: None,
-        snapshot: false,
+        delta: Delta::None,
     };
     let end = TaskEnd { task: TASK, outcome: None, message: String::new(), elapsed_micros: 1 };
     vec![Fact::Rows(rows), Fact::End(end)]

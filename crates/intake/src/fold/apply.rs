@@ -4,7 +4,7 @@ use muster_stream::Entry;
 use muster_types::{AgentNo, Body, Fact, Facts, Poison, Record, Repeat, Timestamp};
 
 use super::agent::AgentState;
-use super::items::keep_rows;
+use super::items::{after_rows, keep_rows};
 use super::repeat::{Admission, admit};
 use super::shard::Counters;
 use super::{Effects, HuntLookup, RowAt, RowSink, ShardProgress, ShardState, SystemRow};
@@ -116,6 +116,18 @@ impl Step<'_> {
                 }
                 self.counters.repeats += u64::from(skip > 0);
                 self.items(facts.items.into_iter().skip(skip), None);
+            }
+            Admission::Within { skip, rows } => {
+                self.counters.repeats += 1;
+                let mut items = facts.items.into_iter().skip(skip);
+                match items.next().map(|first| after_rows(first, rows)) {
+                    Some(Some(first)) => self.items(std::iter::once(first).chain(items), None),
+                    _ => {
+                        let message = "a line was here before and cannot be told from its group";
+                        self.refuse(&self.at(), "rows", message);
+                        self.items(items, None);
+                    }
+                }
             }
             Admission::Whole => {
                 debug_assert!(whole, "only such messages are taken whole");

@@ -37,6 +37,18 @@ pub(super) fn keep_rows(
     (at == expected).then_some(kept)
 }
 
+/// The item without its first `count` rows, each of which is one line.
+pub(super) fn after_rows(item: Fact, count: usize) -> Option<Fact> {
+    let Fact::Rows(rows) = item else { return None };
+    if rows.format != RowFormat::Lines {
+        return None;
+    }
+    let mut ends = rows.json.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let (end, _) = ends.nth(count.checked_sub(1)?)?;
+    let json = rows.json.slice(end + 1..);
+    Some(Fact::Rows(Rows { json, ..rows }))
+}
+
 /// Each row as one line of JSON.
 fn split(rows: &Rows) -> Option<Vec<String>> {
     let text = std::str::from_utf8(&rows.json).ok()?;

@@ -14,6 +14,8 @@ pub(super) enum Admission {
     Repeat,
     /// All but the first `skip` items are new; `gap` tells of messages before it that never came.
     New { skip: usize, gap: Option<String> },
+    /// All but the first `skip` items and the first `rows` rows of the item after them are new.
+    Within { skip: usize, rows: usize },
     /// New; ends in it wait until the rows of this part are complete below `below`.
     Held { flow: u64, part: u64, below: u64 },
     /// Only these rows, counted from the message's first, are new.
@@ -30,11 +32,26 @@ pub(super) fn admit(agent: &mut AgentState, facts: &Facts) -> Admission {
         Repeat::Sequence { stream, seq } => sequence(agent, *stream, *seq),
         Repeat::RowRange { flow, part, start, end } => row_range(agent, *flow, *part, *start, *end),
         Repeat::Message(id) => message(agent, id),
-        Repeat::Lines { log, lines } if lines.len() == facts.items.len() => {
-            self::lines(agent, *log, lines)
-        }
-        Repeat::Lines { .. } => {
-            Admission::Refused("the message has another number of lines than of hashes".into())
+        Repeat::Lines { log, lines, groups } => {
+            let items = facts.items.len();
+            let sum = || groups.iter().map(|count| u64::from(*count)).sum::<u64>();
+            if groups.is_empty() && lines.len() == items {
+                let skip = self::lines(agent, *log, lines);
+                return after(skip, lines.len(), skip, 0);
+            }
+            if groups.len() != items || sum() != lines.len() as u64 || groups.contains(&0) {
+                let message = "the message has another number of lines than of hashes";
+                return Admission::Refused(message.into());
+            }
+            let skip = self::lines(agent, *log, lines);
+            let mut left = skip;
+            let whole = groups.iter().take_while(|count| {
+                let fits = **count as usize <= left;
+                left -= if fits { **count as usize } else { 0 };
+                fits
+            });
+            let whole = whole.count();
+            after(skip, lines.len(), whole, left)
         }
         Repeat::Idempotent => Admission::Whole,
     }
@@ -98,9 +115,21 @@ fn message(agent: &mut AgentState, id: &[u8; 16]) -> Admission {
     Admission::New { skip: 0, gap: None }
 }
 
-fn lines(agent: &mut AgentState, log: u8, lines: &[u64]) -> Admission {
+/// What is left of a message of `count` lines when `skip` of them were here before.
+fn after(skip: usize, count: usize, items: usize, rows: usize) -> Admission {
+    if skip == count && count > 0 {
+        return Admission::Repeat;
+    }
+    match rows {
+        0 => Admission::New { skip: items, gap: None },
+        rows => Admission::Within { skip: items, rows },
+    }
+}
+
+/// How many of the lines were here before.
+fn lines(agent: &mut AgentState, log: u8, lines: &[u64]) -> usize {
     if lines.is_empty() {
-        return Admission::New { skip: 0, gap: None };
+        return 0;
     }
     let known = agent.logs.iter().position(|mark| mark.log == log);
     let skip = known.map(|at| agent.logs[at]).map_or(0, |mark| {
@@ -109,7 +138,7 @@ fn lines(agent: &mut AgentState, log: u8, lines: &[u64]) -> Admission {
         if same { count } else { 0 }
     });
     if skip == lines.len() {
-        return Admission::Repeat;
+        return skip;
     }
     match known {
         Some(at) => _ = agent.logs.remove(at),
@@ -118,7 +147,7 @@ fn lines(agent: &mut AgentState, log: u8, lines: &[u64]) -> Admission {
     }
     let count = u32::try_from(lines.len()).unwrap_or(u32::MAX);
     agent.logs.push(LogMark { log, count, hash: chain(lines) });
-    Admission::New { skip, gap: None }
+    skip
 }
 
 fn chain(lines: &[u64]) -> u64 {

@@ -38,7 +38,7 @@ impl Step<'_> {
                         let at = RowAt { task: Some(task), ..self.at() };
                         self.refuse(&at, "rows", "rows came without the end of their task");
                     }
-                    None if !rows.snapshot => {
+                    None if !rows.delta.is_snapshot() => {
                         let message =
                             "rows that are no snapshot came in a message without identity";
                         self.refuse(&self.at(), &rows.source, message);
@@ -130,7 +130,7 @@ impl Step<'_> {
             return self.refuse(&at, "rows", &message);
         }
         let mut snapshot = None;
-        if rows.snapshot {
+        if rows.delta.is_snapshot() {
             let (name, hash) = (xxh3_64(source.as_bytes()), xxh3_128(&rows.json));
             let known = self.agent.snapshots.iter().position(|s| s.source == name);
             if let Some(last) = known.map(|index| &self.agent.snapshots[index])

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use muster_types::{
-    AgentKind, AgentNo, Fact, Facts, HuntNo, Outcome, Repeat, RowFormat, Rows, TaskEnd, TaskId,
+    AgentKind, AgentNo, Delta, Fact, Facts, HuntNo, Outcome, Repeat, RowFormat, Rows, TaskEnd,
+    TaskId,
 };
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -110,7 +111,7 @@ impl Agent {
             let first = self.lines.iter().take(count);
             let lines = first.clone().map(|(hash, _)| *hash).collect();
             let items = first.map(|(_, row)| rows_of(None, &[*row])).collect();
-            let repeat = Repeat::Lines { log: 0, lines };
+            let repeat = Repeat::Lines { log: 0, lines, groups: Vec::new() };
             return vec![(Facts { repeat, items }, Sent::Lines(count))];
         }
         let window = rng.random_range(1..=6).min(self.queue.len());
@@ -155,7 +156,7 @@ fn rows_of(task: Option<TaskId>, rows: &[u64]) -> Fact {
         format: RowFormat::Lines,
         json: Bytes::from(json),
         endpoint_time: None,
-        snapshot: false,
+        delta: Delta::None,
     })
 }
 

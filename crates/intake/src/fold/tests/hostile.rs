@@ -61,7 +61,7 @@ fn more_of_everything_than_is_remembered_stays_bounded() {
             1 => Repeat::RowRange { flow: n, part: 0, start: 0, end: 1 },
             2 => Repeat::RowRange { flow: 1, part: 0, start: 2 * n, end: 2 * n + 1 },
             3 => Repeat::Message(u128::from(n).to_le_bytes()),
-            _ => Repeat::Lines { log: (n % 256) as u8, lines: vec![n] },
+            _ => Repeat::Lines { log: (n % 256) as u8, lines: vec![n], groups: Vec::new() },
         };
         rig.tell(repeat, rows);
         let name = format!("pack.{n}");
@@ -78,7 +78,8 @@ fn a_range_that_runs_backwards_and_a_batch_zero_are_refused() {
     rig.tell(batch(0), vec![rows(task(1), &[1])]);
     let backwards = Repeat::RowRange { flow: 1, part: 1, start: 5, end: 2 };
     rig.tell(backwards, vec![rows(task(1), &[1])]);
-    rig.tell(Repeat::Lines { log: 0, lines: vec![1, 2] }, vec![rows(task(1), &[1])]);
+    let repeat = Repeat::Lines { log: 0, lines: vec![1, 2], groups: Vec::new() };
+    rig.tell(repeat, vec![rows(task(1), &[1])]);
     assert!(rig.sink.rows.is_empty());
     assert_eq!(rig.sink.errors.len(), 3);
 }

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use muster_stream::Entry;
 use muster_types::{
-    AgentKind, AgentNo, Body, Class, Fact, Facts, HuntNo, OrgId, Outcome, Payload, Poison, Pos,
-    Record, Repeat, RowFormat, Rows, TaskEnd, TaskFact, TaskId, Timestamp,
+    AgentKind, AgentNo, Body, Class, Delta, Fact, Facts, HuntNo, OrgId, Outcome, Payload, Poison,
+    Pos, Record, Repeat, RowFormat, Rows, TaskEnd, TaskFact, TaskId, Timestamp,
 };
 
 use super::{
@@ -189,7 +189,7 @@ fn rows_of(task: Option<TaskId>, source: &str, values: &[u32]) -> Fact {
         format: RowFormat::Array,
         json: format!("[{}]", json.join(",")).into(),
         endpoint_time: None,
-        snapshot: false,
+        delta: Delta::None,
     })
 }
 
@@ -199,7 +199,8 @@ fn rows(task: TaskId, values: &[u32]) -> Fact {
 
 fn scheduled(source: &str, values: &[u32], snapshot: bool) -> Fact {
     let Fact::Rows(rows) = rows_of(None, source, values) else { unreachable!() };
-    Fact::Rows(Rows { snapshot, ..rows })
+    let delta = if snapshot { Delta::SNAPSHOT } else { Delta::None };
+    Fact::Rows(Rows { delta, ..rows })
 }
 
 fn end_with(task: TaskId, outcome: Option<Outcome>, message: &str) -> Fact {

@@ -6,7 +6,7 @@ use super::*;
 fn log(rig: &mut Rig, log: u8, lines: std::ops::Range<u32>) {
     let items = lines.clone().map(|v| scheduled("pack.cpu", &[v], false)).collect();
     let lines = lines.map(u64::from).collect();
-    rig.tell(Repeat::Lines { log, lines }, items);
+    rig.tell(Repeat::Lines { log, lines, groups: Vec::new() }, items);
 }
 
 fn stored(rig: &Rig) -> Vec<u32> {
@@ -50,7 +50,7 @@ fn another_post_that_only_begins_alike_is_new() {
     let mut rig = Rig::new(AgentKind::Osquery);
     log(&mut rig, 0, 1..4);
     let items = [1, 2, 9].map(|v| scheduled("pack.cpu", &[v], false)).to_vec();
-    rig.tell(Repeat::Lines { log: 0, lines: vec![1, 2, 9] }, items);
+    rig.tell(Repeat::Lines { log: 0, lines: vec![1, 2, 9], groups: Vec::new() }, items);
     assert_eq!(stored(&rig), [1, 2, 3, 1, 2, 9]);
 }
 
@@ -90,9 +90,37 @@ fn an_unchanged_snapshot_is_recorded_and_not_stored() {
     let mut rig = Rig::new(AgentKind::Osquery);
     for (n, value) in [1, 1, 2, 2, 1].into_iter().enumerate() {
         let items = vec![scheduled("pack.users", &[value], true)];
-        rig.tell(Repeat::Lines { log: 0, lines: vec![100 + n as u64] }, items);
+        let lines = vec![100 + n as u64];
+        rig.tell(Repeat::Lines { log: 0, lines, groups: Vec::new() }, items);
         rig.restart();
     }
     assert_eq!(stored(&rig), [1, 2, 1]);
     assert_eq!(rig.sink.unchanged, ["pack.users", "pack.users"]);
+}
+
+/// One item of several rows, as a codec that joins lines makes it.
+fn joined(values: std::ops::Range<u32>) -> Fact {
+    let Fact::Rows(rows) = scheduled("pack.cpu", &[], false) else { unreachable!() };
+    let json: String = values.map(|v| format!("{{\"v\":{v}}}\n")).collect();
+    Fact::Rows(Rows { format: RowFormat::Lines, json: json.into(), ..rows })
+}
+
+#[test]
+fn a_repeat_may_end_in_the_middle_of_a_group_of_lines() {
+    let mut rig = Rig::new(AgentKind::Osquery);
+    let tell = |rig: &mut Rig, groups: &[std::ops::Range<u32>]| {
+        let lines = groups.iter().cloned().flatten().map(u64::from).collect();
+        let counts = groups.iter().map(|group| group.len() as u32).collect();
+        let items = groups.iter().cloned().map(joined).collect();
+        rig.tell(Repeat::Lines { log: 0, lines, groups: counts }, items);
+    };
+    tell(&mut rig, &[1..4, 4..6]);
+    tell(&mut rig, &[1..4, 4..6]);
+    tell(&mut rig, &[1..4, 4..9]);
+    tell(&mut rig, &[1..4, 4..9, 9..10]);
+    tell(&mut rig, &[1..11]);
+    assert_eq!(stored(&rig), (1..11).collect::<Vec<_>>());
+    let short = Repeat::Lines { log: 0, lines: vec![50], groups: vec![2] };
+    rig.tell(short, vec![joined(50..52)]);
+    assert_eq!(rig.state.counters.refused, 1);
 }

@@ -14,7 +14,11 @@ fn repeats() -> impl Strategy<Value = Repeat> {
             Repeat::RowRange { flow, part, start, end: start + n }
         }),
         any::<u8>().prop_map(|n| Repeat::Message([n; 16])),
-        (0u8..3, 1u64..4).prop_map(|(log, n)| Repeat::Lines { log, lines: vec![n; 2] }),
+        (0u8..3, 1u64..4).prop_map(|(log, n)| Repeat::Lines {
+            log,
+            lines: vec![n; 2],
+            groups: Vec::new()
+        }),
         Just(Repeat::Idempotent),
     ]
 }
