@@ -26,6 +26,22 @@ pub struct Counters {
     pub ended: u64,
 }
 
+impl Counters {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            repeats: self.repeats + other.repeats,
+            gaps: self.gaps + other.gaps,
+            poison: self.poison + other.poison,
+            refused: self.refused + other.refused,
+            unchanged: self.unchanged + other.unchanged,
+            ended: self.ended + other.ended,
+        }
+    }
+}
+
 /// What the fold remembers of one shard.
 ///
 /// Hunt progress is part of the state but has a home of its own in the catalog: the worker loads

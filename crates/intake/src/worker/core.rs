@@ -163,18 +163,8 @@ impl Core {
     /// What the fold met since the shards were taken.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let mut sum = Counters::default();
-        for state in self.states.values() {
-            let c = state.counters;
-            sum.rows += c.rows;
-            sum.repeats += c.repeats;
-            sum.gaps += c.gaps;
-            sum.poison += c.poison;
-            sum.refused += c.refused;
-            sum.unchanged += c.unchanged;
-            sum.ended += c.ended;
-        }
-        sum
+        let each = self.states.values().map(|state| state.counters);
+        each.fold(Counters::default(), Counters::plus)
     }
 
     /// Folds a batch.

@@ -56,7 +56,7 @@ impl HuntSource for LiveHunts {
             view: HuntView {
                 org: def.org,
                 rows_per_endpoint: def.limits.task_rows_max,
-                bytes_per_endpoint: u64::MAX,
+                bytes_per_endpoint: def.limits.task_bytes_max,
                 interactive: def.kind != HuntKind::Hunt,
                 watched: false,
             },

@@ -18,6 +18,7 @@ mod live;
 mod service;
 mod sink;
 mod source;
+mod stats;
 mod store;
 pub mod tables;
 
@@ -36,6 +37,7 @@ pub use hunts::LiveHunts;
 pub use live::Watched;
 pub use service::Worker;
 pub use source::{Due, HuntInfo, HuntSource, SourceError};
+pub use stats::WorkerStats;
 pub(crate) use store::STATEMENTS;
 
 /// A decoder per agent kind.

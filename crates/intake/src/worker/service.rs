@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::core::Processed;
-use super::{Committed, Core, Deps, Error, Options, Watched, live};
+use super::{Committed, Core, Deps, Error, Options, Watched, WorkerStats, live};
+use crate::fold::Counters;
 
 /// Ends that are appended at once.
 const ENDS_AT_ONCE: usize = 4096;
@@ -27,6 +28,9 @@ pub struct Worker {
     options: Options,
     leases: watch::Receiver<Held>,
     watched: Watched,
+    stats: watch::Sender<WorkerStats>,
+    /// What earlier sessions met.
+    folded: Counters,
 }
 
 /// Why a session ended.
@@ -39,7 +43,20 @@ impl Worker {
     /// A worker over the shards that `leases` of [`muster_cluster::Job::Shards`] name.
     #[must_use]
     pub fn new(deps: Deps, options: Options, leases: watch::Receiver<Held>) -> Self {
-        Self { deps: Arc::new(deps), options, leases, watched: Watched::default() }
+        Self {
+            deps: Arc::new(deps),
+            options,
+            leases,
+            watched: Watched::default(),
+            stats: watch::Sender::default(),
+            folded: Counters::default(),
+        }
+    }
+
+    /// What it has done, for metrics; at most a second old while it works.
+    #[must_use]
+    pub fn stats(&self) -> watch::Receiver<WorkerStats> {
+        self.stats.subscribe()
     }
 
     /// Works until `shutdown`, then commits what is folded.
@@ -47,6 +64,10 @@ impl Worker {
         let mut backoff = Duration::from_millis(50);
         loop {
             let held = shards(&self.leases.borrow_and_update());
+            self.stats.send_modify(|stats| {
+                stats.shards = held.len() as u64;
+                stats.standing_still = 0;
+            });
             if held.is_empty() {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
@@ -55,10 +76,13 @@ impl Worker {
                 continue;
             }
             let begun = Instant::now();
-            match self.session(&held, &shutdown).await {
+            let ended = self.session(&held, &shutdown).await;
+            self.folded = self.stats.borrow().folded;
+            match ended {
                 Ok(Ended::Shutdown) => return,
                 Ok(Ended::Leases) => continue,
                 Err(error) => {
+                    self.stats.send_modify(|stats| stats.failures += 1);
                     tracing::warn!(error = &error as &dyn std::error::Error, "worker starts again");
                 }
             }
@@ -123,7 +147,10 @@ impl Worker {
                         self.watched.hint(&content, Instant::now());
                     }
                 }
-                _ = sweep.tick() => self.sweep(&mut core).await?,
+                _ = sweep.tick() => {
+                    self.count(&core);
+                    self.sweep(&mut core).await?;
+                }
                 entries = reader.next(self.options.read_bytes), if room => {
                     let Processed { live, urgent } = core.process(entries?, &self.watched).await?;
                     live::publish(&*self.deps.bus, &live);
@@ -148,10 +175,16 @@ impl Worker {
                         "records that were not folded are gone from the stream; the shard stands still",
                     );
                     core.skip(shard);
+                    self.stats.send_modify(|stats| stats.standing_still += 1);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn count(&self, core: &Core) {
+        let folded = self.folded.plus(core.counters());
+        self.stats.send_modify(|stats| stats.folded = folded);
     }
 
     fn check_lease(&self) -> Result<(), Error> {
@@ -185,6 +218,10 @@ impl Worker {
             shards = committed.upto.len(),
             "committed",
         );
+        self.stats.send_modify(|stats| {
+            stats.commits += 1;
+            stats.committed_bytes += committed.byte_count;
+        });
         if committed.progressed {
             self.deps.bus.publish(Topic::Progress, Bytes::new());
         }
@@ -201,6 +238,7 @@ impl Worker {
             self.done(done)?;
         }
         self.check_lease()?;
+        self.count(&core);
         self.flush(&mut core, &mut commits).await?;
         while let Some(done) = commits.join_next().await {
             self.done(done)?;

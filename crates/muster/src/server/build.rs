@@ -271,6 +271,7 @@ impl Server {
             gateway: gateway_metrics,
             stream: planes.stream.clone(),
             directory: directory.clone(),
+            worker: worker.as_ref().map(Worker::stats),
         });
         Ok(Self {
             config,

@@ -18,6 +18,8 @@ pub struct Sources {
     pub stream: Arc<dyn Stream>,
     /// Endpoints and agents.
     pub directory: muster_endpoints::Directory,
+    /// What the worker did, on an instance that has one.
+    pub worker: Option<tokio::sync::watch::Receiver<muster_intake::worker::WorkerStats>>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -64,8 +66,35 @@ impl Collector for Sources {
         ] {
             number(&mut encoder, name, help, value, true)?;
         }
+        if let Some(worker) = &self.worker {
+            encode_worker(&mut encoder, &worker.borrow())?;
+        }
         Ok(())
     }
+}
+
+fn encode_worker(
+    encoder: &mut DescriptorEncoder<'_>,
+    stats: &muster_intake::worker::WorkerStats,
+) -> Result<(), std::fmt::Error> {
+    let folded = &stats.folded;
+    for (name, help, value, gauge) in [
+        ("rows", "Rows folded", folded.rows, false),
+        ("repeats", "Messages recognised as repeats, whole or in part", folded.repeats, false),
+        ("gaps", "Holes in what agents number", folded.gaps, false),
+        ("poison", "Messages that could not be read", folded.poison, false),
+        ("refused", "Messages or rows that were refused", folded.refused, false),
+        ("unchanged", "Scheduled snapshots equal to the last", folded.unchanged, false),
+        ("tasks_ended", "Tasks that ended", folded.ended, false),
+        ("commits", "Segments or positions published", stats.commits, false),
+        ("committed_bytes", "Bytes of segments published", stats.committed_bytes, false),
+        ("failures", "Sessions that failed and began again", stats.failures, false),
+        ("shards", "Shards held", stats.shards, true),
+        ("shards_standing_still", "Shards whose records are gone", stats.standing_still, true),
+    ] {
+        number(encoder, &format!("worker_{name}"), help, value, gauge)?;
+    }
+    Ok(())
 }
 
 fn number(
