@@ -31,6 +31,8 @@ pub struct Limits {
     pub task_timeout_ms: u64,
     /// An endpoint sends no more rows than this for its task.
     pub task_rows_max: u64,
+    /// An endpoint sends no more bytes of rows than this for its task.
+    pub task_bytes_max: u64,
     /// An endpoint uses no more memory than this for its task.
     pub task_memory_bytes: u64,
 }
@@ -60,6 +62,7 @@ impl Default for Limits {
             endpoints_max: 0,
             task_timeout_ms: 600_000,
             task_rows_max: 1_000_000,
+            task_bytes_max: 1 << 30,
             task_memory_bytes: 256 << 20,
         }
     }
@@ -92,6 +95,7 @@ impl Limits {
         within("pause_total_bytes", self.pause_total_bytes, 1, 1 << 60)?;
         within("task_timeout_ms", self.task_timeout_ms, 100, timeout_max)?;
         within("task_rows_max", self.task_rows_max, 1, 1 << 40)?;
+        within("task_bytes_max", self.task_bytes_max, 1, 1 << 40)?;
         within("task_memory_bytes", self.task_memory_bytes, 1 << 20, 1 << 40)
     }
 

@@ -30,7 +30,7 @@ impl Gateway for NativeGateway {
         let limits = TaskLimits {
             timeout_ms: hunt.limits.task_timeout_ms,
             rows: hunt.limits.task_rows_max,
-            bytes: 0,
+            bytes: hunt.limits.task_bytes_max,
             memory_bytes: hunt.limits.task_memory_bytes,
         };
         let frame = Task { task, query: source.query.clone(), params, limits };
