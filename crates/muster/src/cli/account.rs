@@ -112,14 +112,17 @@ pub enum User {
         /// Which.
         name: String,
     },
-    /// Give a new one-time password. With --data it works beside the store, without signing in:
-    /// for an administrator who locked everybody out. Needs the server's data folder.
+    /// Give a new one-time password. With --data or --config it works beside the store, without
+    /// signing in: for an administrator who locked everybody out.
     Reset {
         /// Whose.
         name: String,
         /// The server's data folder.
         #[arg(long)]
         data: Option<std::path::PathBuf>,
+        /// The server's configuration file, which says where the catalog is.
+        #[arg(long, short = 'c')]
+        config: Option<std::path::PathBuf>,
     },
     /// Change your own password.
     Password,

@@ -1,23 +1,30 @@
 //! What works beside the store, without a server or a sign-in: whoever may read the data folder may be
 //! anybody in it already.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use muster_catalog::{Catalog, Options};
 use muster_types::{Clock, SystemClock};
 use secrecy::ExposeSecret as _;
 
+use super::args::ServerArgs;
 use crate::client::{CliError, Exit};
-use crate::config::Config;
 use crate::server::planes::catalog_url;
 
 /// Gives a user a new one-time password; makes the account an administrator's when it is `admin`.
-pub fn reset(data: &Path, name: &str) -> Result<(), CliError> {
-    if !data.join("catalog.db").is_file() {
+///
+/// The catalog is the one the configuration names, or the one in the data folder.
+pub fn reset(
+    data: Option<PathBuf>,
+    config: Option<PathBuf>,
+    name: &str,
+) -> Result<(), CliError> {
+    let config = super::config::load(&ServerArgs { config, data, names: Vec::new() })?;
+    let data = &config.data_dir;
+    if config.catalog.url.is_none() && !data.join("catalog.db").is_file() {
         let message = format!("{} holds no catalog; give the server's data folder", data.display());
         return Err(CliError::usage(message));
     }
-    let config = Config { data_dir: data.to_owned(), ..Config::default() };
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -56,8 +56,10 @@ fn run(args: Args) -> Result<(), CliError> {
         Command::Config(command) => config::run(command),
         Command::Context(command) => context::run(command, output),
         Command::Artifact(ArtifactCommand::Check { file }) => plain::artifact_check(&file),
-        Command::User(account::User::Reset { name, data: Some(data) }) => {
-            beside_the_store::reset(&data, &name)
+        Command::User(account::User::Reset { name, data, config })
+            if data.is_some() || config.is_some() =>
+        {
+            beside_the_store::reset(data, config, &name)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "muster", &mut std::io::stdout());
