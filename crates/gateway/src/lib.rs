@@ -8,13 +8,16 @@
 //! - [`Delivery`]: the way down, from the waves of a hunt to the agents that are connected here, and
 //!   to those that poll.
 //! - [`Gateway`]: what a protocol tells delivery.
+//! - [`listener`]: one port, shared by the protocols; [`http`]: the server of those that POST.
 
 mod admission;
 mod bucket;
 mod budget;
 mod delivery;
 mod gateway;
+pub mod http;
 mod ingest;
+pub mod listener;
 mod metrics;
 mod recent;
 mod revocation;
