@@ -4,27 +4,11 @@ use std::sync::LazyLock;
 
 use crate::{Artifact, parse};
 
-macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        [$(include_str!(concat!("../builtin/", $name, ".yaml"))),*]
-    };
-}
-
-const FILES: [&str; 10] = files![
-    "linux.files.find",
-    "linux.network.connections",
-    "linux.network.interfaces",
-    "linux.network.listening",
-    "linux.persistence.cron",
-    "linux.processes",
-    "linux.processes.deleted_binary",
-    "linux.system.info",
-    "linux.users.accounts",
-    "linux.users.sessions",
-];
+/// Name and text of each file under `builtin`, by name.
+const FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
 static BUILTIN: LazyLock<Vec<Artifact>> = LazyLock::new(|| {
-    let read = |yaml: &&str| parse(yaml).expect("built-in artifacts are checked by a test");
+    let read = |(_, yaml): &(_, &str)| parse(yaml).expect("a test reads every one of them");
     FILES.iter().map(read).collect()
 });
 
@@ -37,19 +21,38 @@ pub fn builtin() -> &'static [Artifact] {
 /// One built-in artifact.
 #[must_use]
 pub fn find_builtin(name: &str) -> Option<&'static Artifact> {
-    builtin().iter().find(|artifact| artifact.name == name)
+    let at = BUILTIN.binary_search_by(|artifact| artifact.name.as_str().cmp(name)).ok()?;
+    BUILTIN.get(at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Platform;
 
     #[test]
     fn all_are_read_and_each_says_what_to_look_for() {
-        for yaml in FILES {
-            let artifact = parse(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
-            assert!(artifact.description.len() > 80, "{}", artifact.name);
+        for (name, yaml) in FILES {
+            let artifact = parse(yaml).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(artifact.name, *name);
+            assert!(artifact.description.len() > 80, "{name}");
+            assert!(artifact.title.len() <= 60, "{name}: {}", artifact.title);
         }
         assert!(builtin().is_sorted_by_key(|artifact| &artifact.name));
+    }
+
+    #[test]
+    fn each_is_found_by_its_name_and_runs_on_the_platform_it_is_named_after() {
+        for artifact in builtin() {
+            assert_eq!(find_builtin(&artifact.name), Some(artifact));
+            let platform = match artifact.name.split('.').next() {
+                Some("linux") => Platform::Linux,
+                Some("macos") => Platform::Darwin,
+                Some("windows") => Platform::Windows,
+                _ => panic!("{} is named after no platform", artifact.name),
+            };
+            assert_eq!(artifact.platforms, [platform], "{}", artifact.name);
+        }
+        assert_eq!(find_builtin("linux"), None);
     }
 }

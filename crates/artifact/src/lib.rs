@@ -9,6 +9,7 @@ mod bind;
 mod builtin;
 mod model;
 mod parse;
+mod platform;
 mod sql_text;
 
 pub use bind::{BindError, Bound, Value};
@@ -17,4 +18,5 @@ pub use model::{
     Artifact, Column, Parameter, ParameterKind, RowClass, Source, SourceLimits, table_name,
 };
 pub use parse::{MAX_YAML_BYTES, ParseError, parse};
+pub use platform::Platform;
 pub use sql_text::{SqlParams, named_parameters, render_sql};

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use muster_types::{AgentKind, ColumnDecl, ColumnType};
 use serde::{Deserialize, Serialize};
 
+use crate::Platform;
+
 /// One definition of what to collect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,10 +24,14 @@ pub struct Artifact {
     /// Where to read more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
+    /// What its sources are written for; none: everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
     /// Values a run may give.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter>,
-    /// Columns of the result table, in order.
+    /// Columns of the result table, in order. None: the table has those of its rows, as text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<Column>,
     /// How its rows are kept.
     #[serde(default)]
