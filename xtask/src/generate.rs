@@ -7,6 +7,7 @@ pub fn run() -> anyhow::Result<()> {
     let tests = [
         ("muster", "generated_files_are_fresh", &["--no-default-features"][..]),
         ("muster-api", "openapi", &[]),
+        ("muster-artifact", "generated_page_is_fresh", &[]),
     ];
     for (package, test, args) in tests {
         let mut command = cargo(&["test", "--quiet", "-p", package]);
