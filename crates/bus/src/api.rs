@@ -27,6 +27,11 @@ pub enum Topic {
     Cluster,
     /// Users, roles or tokens changed.
     Access,
+    /// Schedules, or the configuration of osquery agents, changed.
+    Schedules,
+    /// Policies, or wishes to ask an endpoint anew, changed; or, with content, which agents were
+    /// just asked.
+    Inventory,
 }
 
 /// What a subscriber receives.

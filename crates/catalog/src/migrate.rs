@@ -31,6 +31,11 @@ macro_rules! migrations {
 
 const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_spine";
+    2 "0002_schedules";
+    3 "0003_inventory";
+    4 "0004_sinks";
+    5 "0005_uploads";
+    6 "0006_node_keys";
 };
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS schema_migration (
