@@ -88,6 +88,18 @@ impl Admissions {
     /// Decides on one message before its bytes are read.
     #[must_use]
     pub fn ask(&self, agent: AgentNo, class: Class, bytes: usize) -> Admission {
+        self.ask_with(agent, class, bytes, None)
+    }
+
+    /// The same after the bytes were read: `held` is what was taken from the budget for them before.
+    #[must_use]
+    pub fn ask_with(
+        &self,
+        agent: AgentNo,
+        class: Class,
+        bytes: usize,
+        held: Option<Permit>,
+    ) -> Admission {
         if bytes > self.options.message_bytes_max {
             self.metrics.refused(Refusal::Oversize);
             return Admission::TakeAndDrop { recorded: "message over the size limit" };
@@ -101,7 +113,7 @@ impl Admissions {
             self.metrics.refused(Refusal::StreamFull);
             return Admission::TakeAndDrop { recorded: "status dropped, stream nearly full" };
         }
-        let Some(permit) = self.budget.try_take(bytes) else {
+        let Some(permit) = held.or_else(|| self.budget.try_take(bytes)) else {
             self.metrics.refused(Refusal::Budget);
             return Admission::Wait { at_least: Duration::ZERO };
         };
@@ -135,6 +147,12 @@ impl Admissions {
                 verdict => return Err(verdict),
             }
         }
+    }
+
+    /// The byte budget, for those that read large messages.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.budget.clone()
     }
 
     /// Bytes in flight now.

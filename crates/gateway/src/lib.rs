@@ -7,6 +7,7 @@
 //! - [`Sessions`]: who is connected here; the newest connection of an agent wins.
 //! - [`Delivery`]: the way down, from the waves of a hunt to the agents that are connected here, and
 //!   to those that poll.
+//! - [`Enrolments`]: how many enrolments are taken, from each address and together.
 //! - [`Gateway`]: what a protocol tells delivery.
 //! - [`listener`]: one port, shared by the protocols; [`http`]: the server of those that POST.
 
@@ -14,6 +15,7 @@ mod admission;
 mod bucket;
 mod budget;
 mod delivery;
+mod enrolments;
 mod gateway;
 pub mod http;
 mod ingest;
@@ -28,6 +30,7 @@ pub use admission::{Admission, Admissions, Options};
 pub use bucket::{Buckets, Rate};
 pub use budget::{Budget, Permit};
 pub use delivery::{Delivery, Handover};
+pub use enrolments::{EnrolmentRates, Enrolments};
 pub use gateway::{Gateway, Redelivery, TaskBytes, Unsupported};
 pub use ingest::{AgentRef, INLINE_BYTES_MAX, Ingest, Message, Refused};
 pub use metrics::{Counter, Metrics, Refusal};

@@ -48,11 +48,13 @@ pub enum Refusal {
     Enrolment,
     /// Too many connections or handshakes.
     Connections,
+    /// Too many connections of one address.
+    ConnectionsOfSource,
 }
 
 impl Refusal {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Budget,
         Self::Rate,
         Self::StreamFull,
@@ -61,6 +63,7 @@ impl Refusal {
         Self::Unauthenticated,
         Self::Enrolment,
         Self::Connections,
+        Self::ConnectionsOfSource,
     ];
 
     /// The word used as a label.
@@ -75,6 +78,7 @@ impl Refusal {
             Self::Unauthenticated => "unauthenticated",
             Self::Enrolment => "enrolment",
             Self::Connections => "connections",
+            Self::ConnectionsOfSource => "connections_of_source",
         }
     }
 }
@@ -137,6 +141,10 @@ metrics! {
     clones,
     /// Agents enrolled.
     enrolled,
+    /// HTTP requests of polling agents that were answered.
+    requests,
+    /// HTTP requests of polling agents that did not come whole in their time.
+    requests_late,
 }
 
 impl Metrics {

@@ -36,6 +36,12 @@ impl Recent {
         state.current.insert((agent, task));
     }
 
+    pub(crate) fn remove(&self, agent: AgentNo, task: TaskId) {
+        let mut state = self.state.lock();
+        state.current.remove(&(agent, task));
+        state.previous.remove(&(agent, task));
+    }
+
     pub(crate) fn contains(&self, agent: AgentNo, task: TaskId, now: Timestamp) -> bool {
         let mut state = self.state.lock();
         state.turn(self.time, now);

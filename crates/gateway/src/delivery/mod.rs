@@ -153,6 +153,18 @@ impl Delivery {
         tasks
     }
 
+    /// The answer with these tasks could not be written: the next poll may have them.
+    pub fn not_handed_over(&self, agent: AgentRef, tasks: impl IntoIterator<Item = TaskId>) {
+        tasks.into_iter().for_each(|task| self.recent.remove(agent.no, task));
+    }
+
+    /// An agent that polls has answered these, durably: they are not handed over again while the fold is
+    /// about to learn of it.
+    pub fn answered(&self, agent: AgentRef, tasks: impl IntoIterator<Item = TaskId>) {
+        let now = self.clock.now();
+        tasks.into_iter().for_each(|task| self.recent.insert(agent.no, task, now));
+    }
+
     /// The answer with these tasks was written to an agent that polls.
     pub fn handed_over(&self, agent: AgentRef, tasks: impl IntoIterator<Item = TaskId>) {
         self.delivered(agent, tasks.into_iter());

@@ -6,8 +6,21 @@
 //! the thread. What this server does not do (chunked bodies, upgrades, other paths) it gives back to
 //! the listener, whose router does it.
 
+mod adapter;
+mod body;
+mod connection;
+mod gather;
+mod head;
+mod idle;
+mod inflate;
+mod scratch;
+mod server;
 mod service;
+mod turn;
+mod write;
 
+pub use inflate::{Inflated, inflate};
+pub use server::Server;
 pub use service::{
     After, Answer, Called, Head, Over, Plan, Read, Request, Service, Source, TAIL_BYTES_MAX,
 };

@@ -1,0 +1,151 @@
+//! The same service behind the listener's router: chunked bodies, and requests on connections that
+//! began with another protocol's.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::http::{HeaderMap, HeaderName, header};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request as HttpRequest, State};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use hyper::body::{Frame, SizeHint};
+
+use super::write::Told;
+use super::{
+    Answer, Called, Head, Over, Plan, Read, Request, Server, Service, Source, TAIL_BYTES_MAX,
+};
+
+impl<S: Service> Server<S> {
+    /// A router that has the service answer what it claims, and nothing else. Client certificates are
+    /// not seen here: a service that needs one refuses.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new().fallback(answer::<S>).with_state(Arc::clone(self))
+    }
+}
+
+async fn answer<S: Service>(
+    State(server): State<Arc<Server<S>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: HttpRequest,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    if !server.service.claims(parts.method.as_str(), path) {
+        return response(Answer::new(404, Bytes::from_static(b"{\"error\":\"no such path\"}")));
+    }
+    let text = |name| text(&parts.headers, &name);
+    let is_gzip =
+        |name| text(name).is_some_and(|coding| coding.to_ascii_lowercase().contains("gzip"));
+    let head = Head {
+        method: parts.method.as_str(),
+        path,
+        query: parts.uri.query(),
+        authorization: text(header::AUTHORIZATION),
+        content_length: text(header::CONTENT_LENGTH).and_then(|n| n.parse().ok()).unwrap_or(0),
+        gzip_body: is_gzip(header::CONTENT_ENCODING),
+        accepts_gzip: is_gzip(header::ACCEPT_ENCODING),
+        forwarded_for: text(HeaderName::from_static("x-forwarded-for")),
+        user_agent: text(header::USER_AGENT),
+    };
+    let address = server.options.proxies.client(peer.ip(), head.forwarded_for);
+    let source = Source { address, peer, has_certificate: false };
+    let Read { max, over, permit } = match server.service.plan(&head, &source) {
+        Plan::Answer(answer) => return response(answer),
+        Plan::Read(read) => read,
+    };
+    // Its length may not be known, so the most it can be is taken.
+    let permit = match permit {
+        true => Some(server.budget.take(max).await),
+        false => None,
+    };
+    let Some((body, tail)) = collect(body, max).await else {
+        return response(server.refuse(400, "body cannot be read"));
+    };
+    let is_truncated = !tail.is_empty();
+    if let (true, Over::Answer(answer)) = (is_truncated, over) {
+        return response(answer);
+    }
+    let request = Request { head: &head, source, body, is_truncated, tail, permit };
+    match server.service.call(request) {
+        Called::Ready(answer) => response(answer),
+        Called::Later(call) => response(call.await),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get_all(name).iter().next_back()?.to_str().ok()
+}
+
+/// The first bytes, and the last bytes of the rest.
+async fn collect(body: Body, max: usize) -> Option<(Bytes, Bytes)> {
+    let (mut kept, mut tail) = (BytesMut::new(), BytesMut::new());
+    let mut body = body.into_data_stream();
+    while let Some(piece) = body.next().await {
+        let mut piece = piece.ok()?;
+        let first = piece.split_to(piece.len().min(max - kept.len()));
+        kept.extend_from_slice(&first);
+        tail.extend_from_slice(&piece);
+        if tail.len() > 4 * TAIL_BYTES_MAX {
+            tail = tail.split_off(tail.len() - TAIL_BYTES_MAX);
+        }
+    }
+    let tail = tail.split_off(tail.len().saturating_sub(TAIL_BYTES_MAX));
+    Some((kept.freeze(), tail.freeze()))
+}
+
+fn response(answer: Answer) -> Response {
+    let Answer { status, body, content_type, is_gzip, close, retry_after, after } = answer;
+    let mut response =
+        Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
+    if is_gzip {
+        response = response.header(header::CONTENT_ENCODING, "gzip");
+    }
+    if close {
+        response = response.header(header::CONNECTION, "close");
+    }
+    if let Some(after) = retry_after {
+        response = response.header(header::RETRY_AFTER, after.as_secs().max(1));
+    }
+    let body = Body::new(Tracked { body: Some(body), told: Some(Told::new(after)) });
+    response.body(body).unwrap_or_else(|error| {
+        tracing::error!(%error, "an answer that is no HTTP");
+        let mut failed = Response::new(Body::from("{\"error\":\"internal\"}"));
+        *failed.status_mut() = ::http::StatusCode::INTERNAL_SERVER_ERROR;
+        failed
+    })
+}
+
+/// A body that tells once it was taken, or dropped.
+struct Tracked {
+    body: Option<Bytes>,
+    told: Option<Told>,
+}
+
+impl hyper::body::Body for Tracked {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let body = self.body.take();
+        if let Some(told) = self.told.take() {
+            told.written();
+        }
+        Poll::Ready(body.map(|body| Ok(Frame::data(body))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.body.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}

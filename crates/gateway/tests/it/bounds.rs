@@ -1,0 +1,114 @@
+//! Times, counts and the end.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use muster_gateway::Refusal;
+use muster_gateway::listener::ListenerOptions;
+
+use crate::rig::{BUDGET, Rig, options, post, until};
+
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const SHORT: Duration = Duration::from_millis(150);
+
+#[tokio::test]
+async fn a_stalled_request_ends_in_its_time() {
+    let rig = Rig::with(ListenerOptions { request_timeout: SHORT, ..options() }, LOOPBACK).await;
+    for begun in [
+        "POST /agent/read HTTP/1.1\r\nHos",
+        "POST /agent/read HTTP/1.1\r\nContent-Length: 10\r\n\r\n12345",
+        "POST /healthz HTTP/1.1\r\nContent-Length: 10\r\n\r\n12345",
+        "POST /agent/read HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12",
+    ] {
+        let mut agent = rig.connect().await;
+        agent.send(begun).await;
+        let got = agent.answer().await;
+        // The router answers some without looking at the body, and then ends as well.
+        assert!(got.is_none_or(|got| [408, 405].contains(&got.status)), "{begun}");
+        assert!(agent.answer().await.is_none());
+    }
+    assert_eq!(rig.metrics.requests_late.get(), 2);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_and_a_busy_one_stays() {
+    let rig = Rig::with(ListenerOptions { idle_timeout: SHORT, ..options() }, LOOPBACK).await;
+    let (mut idle, mut busy) = (rig.connect().await, rig.connect().await);
+    idle.ask(&post("/agent/read", "", "")).await;
+    for _ in 0..8 {
+        busy.ask(&post("/agent/read", "", "")).await;
+        tokio::time::sleep(SHORT / 3).await;
+    }
+    assert!(idle.answer().await.is_none());
+    busy.ask(&post("/agent/read", "", "")).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn large_bodies_wait_for_the_budget_and_are_refused_in_time() {
+    let rig = Rig::with(ListenerOptions { request_timeout: SHORT, ..options() }, LOOPBACK).await;
+    let all = rig.budget.try_take(BUDGET as usize).unwrap();
+    let begun = "POST /agent/budget HTTP/1.1\r\nContent-Length: 5\r\n\r\n12";
+    let mut agent = rig.connect().await;
+    let refused = agent.ask(begun).await;
+    assert_eq!((refused.status, refused.body.as_str()), (503, "{\"error\":\"busy\"}"));
+    let mut agent = rig.connect().await;
+    agent.send(begun).await;
+    drop(all);
+    let got = agent.ask("345").await;
+    assert!(got.body.contains("\"len\":5") && got.body.contains("\"permit\":true"), "{}", got.body);
+    until("it comes back", || rig.budget.used() == 0).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn at_the_end_idle_connections_end_and_answers_under_way_arrive() {
+    let rig = Rig::start().await;
+    let (mut idle, mut waiting) = (rig.connect().await, rig.connect().await);
+    idle.ask(&post("/agent/read", "", "")).await;
+    waiting.send(&post("/agent/later", "", "")).await;
+    until("both are open", || rig.metrics.connections_open.get() == 2).await;
+    rig.shutdown.cancel();
+    assert!(idle.answer().await.is_none());
+    rig.gate.add_permits(1);
+    let last = waiting.answer().await.expect("the answer");
+    assert!(last.head.contains("connection: close"), "{}", last.head);
+    assert!(waiting.answer().await.is_none());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections() {
+    // Loopback is exempt, so this needs an address of the machine that is not.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let outward = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    let Ok(address) = outward.map(|address| address.ip()) else { return };
+    if address.is_loopback() || address.is_unspecified() {
+        return;
+    }
+    let few = ListenerOptions { connections_per_source_max: Some(2), ..options() };
+    let rig = Rig::with(few, address).await;
+    let (mut first, _second) = (rig.connect().await, rig.connect().await);
+    first.ask(&post("/agent/read", "", "")).await;
+    assert!(rig.try_connect().await.is_err(), "a third");
+    assert_eq!(rig.metrics.refusals(Refusal::ConnectionsOfSource), 1);
+    drop(first);
+    until("its place is free", || rig.metrics.connections_open.get() == 1).await;
+    rig.connect().await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_has_as_many_as_there_may_be() {
+    let few =
+        ListenerOptions { connections_max: 3, connections_per_source_max: Some(1), ..options() };
+    let rig = Rig::with(few, LOOPBACK).await;
+    let mut agents = Vec::new();
+    for _ in 0..3 {
+        agents.push(rig.connect().await);
+    }
+    assert!(rig.try_connect().await.is_err());
+    assert_eq!(rig.metrics.refusals(Refusal::Connections), 1);
+    rig.stop().await;
+}

@@ -1,0 +1,6 @@
+//! The listener and the lean HTTP server, over real TLS.
+
+mod bounds;
+mod requests;
+mod rig;
+mod sharing;
