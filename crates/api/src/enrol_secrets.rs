@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
+use muster_catalog::Tx;
 use muster_endpoints::{self as endpoints, NewSecret};
+use muster_types::{OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -13,9 +15,12 @@ use crate::caller::Caller;
 use crate::extract::{Json, Path, Query};
 use crate::labels::refused;
 use crate::page::{Page, PageQuery};
-use crate::problem::{Problem, Result};
+use crate::problem::{Code, Problem, Result};
 use crate::state::ApiState;
 use crate::time::Time;
+
+/// Length of a secret that was made elsewhere.
+const TEXT_CHARS: std::ops::RangeInclusive<usize> = 8..=512;
 
 /// A secret, without its text.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -38,6 +43,9 @@ pub struct EnrolSecret {
     pub revoked_at: Option<Time>,
     /// How many agents enrolled with it.
     pub uses: u64,
+    /// Whether it is good only on a connection with a client certificate.
+    #[serde(default)]
+    pub client_certificate: bool,
 }
 
 /// Secrets, by number.
@@ -60,6 +68,7 @@ pub(crate) async fn list(
         expires_at: secret.expires_at.map(Time::from),
         revoked_at: secret.revoked_at.map(Time::from),
         uses: secret.uses,
+        client_certificate: secret.client_certificate,
     };
     let found = secrets
         .into_iter()
@@ -82,6 +91,13 @@ pub struct NewEnrolSecret {
     labels: Vec<String>,
     /// Ends by itself after so many seconds.
     expires_in_seconds: Option<u64>,
+    /// Good only on a connection with a client certificate, and so are the node keys of osquery agents
+    /// that enrol with it.
+    #[serde(default)]
+    client_certificate: bool,
+    /// The text, when agents have one already from another server; 8 to 512 characters. Else it is made
+    /// here.
+    secret: Option<String>,
 }
 
 /// A secret, with its text.
@@ -104,17 +120,40 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, axum::Json<CreatedEnrolSecret>)> {
     let (principal, now) = (&caller.principal, caller.now());
     let expires_at = new.expires_in_seconds.map(|s| now.plus(Duration::from_secs(s)));
-    let secret = NewSecret { name: new.name, labels: new.labels, expires_at };
+    let secret = NewSecret {
+        name: new.name,
+        labels: new.labels,
+        expires_at,
+        client_certificate: new.client_certificate,
+    };
     let mut tx = state.begin().await?;
-    let (no, text) =
-        endpoints::create_secret_in(&mut tx, principal.org, &secret, &principal.name, now)
-            .await
-            .map_err(refused)?;
+    let (org, by) = (principal.org, &principal.name);
+    let (no, text) = match new.secret {
+        None => endpoints::create_secret_in(&mut tx, org, &secret, by, now).await.map_err(refused)?,
+        Some(text) => (adopt(&mut tx, org, &secret, &text, by, now).await?, text),
+    };
     let details = json!({"name": secret.name, "labels": secret.labels});
     caller.record(&mut tx, format!("enrol_secret/{no}"), details).await?;
     tx.commit().await?;
     state.directory.announce().await?;
     Ok((StatusCode::CREATED, axum::Json(CreatedEnrolSecret { no, secret: text })))
+}
+
+/// Takes over a secret that agents have already.
+async fn adopt(
+    tx: &mut Tx,
+    org: OrgId,
+    secret: &NewSecret,
+    text: &str,
+    by: &str,
+    now: Timestamp,
+) -> Result<i64> {
+    if !TEXT_CHARS.contains(&text.trim().chars().count()) {
+        return Err(Problem::invalid("/secret", "secret: take 8 to 512 characters"));
+    }
+    let adopted = endpoints::adopt_secret_in(tx, org, secret, text, by, now).await;
+    let known = "this secret is known already; if it was revoked, agents need another one";
+    adopted.map_err(refused)?.ok_or_else(|| Problem::new(Code::Conflict, known))
 }
 
 /// Ends a secret: no new agent enrols with it; those that did stay.

@@ -1,9 +1,10 @@
 //! The directory: the newest snapshot, kept in step with the catalog.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use muster_bus::{Bus, Topic};
 use muster_catalog::{Catalog, Error};
 use tokio::sync::{Mutex, watch};
@@ -32,6 +33,9 @@ struct Inner {
     version: watch::Sender<i64>,
     /// One refresh at a time; who waits for it finds its own writes in it.
     refreshing: Mutex<()>,
+    made: Instant,
+    /// When the newest state that is held was asked for, in milliseconds after `made`.
+    asked_at_ms: AtomicU64,
 }
 
 impl Directory {
@@ -46,6 +50,8 @@ impl Directory {
             snapshot: ArcSwap::default(),
             version: watch::Sender::new(0),
             refreshing: Mutex::new(()),
+            made: Instant::now(),
+            asked_at_ms: AtomicU64::new(0),
         };
         let directory = Self { inner: Arc::new(inner) };
         let started = Instant::now();
@@ -59,6 +65,12 @@ impl Directory {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.inner.snapshot.load_full()
+    }
+
+    /// The same for a short look, without counting a reference.
+    #[must_use]
+    pub fn current(&self) -> Guard<Arc<Snapshot>> {
+        self.inner.snapshot.load()
     }
 
     /// Changes with the snapshot; its value is [`Snapshot::version`].
@@ -77,12 +89,22 @@ impl Directory {
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, Error> {
         let _one = self.inner.refreshing.lock().await;
         let known = self.inner.snapshot.load_full();
+        let asked_at = self.inner.made.elapsed().as_millis();
         if let Some(changed) = rows::changed(&self.inner.catalog, &known).await? {
             let version = changed.version();
             self.inner.snapshot.store(Arc::new(changed));
             self.inner.version.send_replace(version);
         }
+        let asked_at = u64::try_from(asked_at).unwrap_or(u64::MAX);
+        self.inner.asked_at_ms.store(asked_at, Ordering::Release);
         Ok(self.inner.snapshot.load_full())
+    }
+
+    /// Whether everything that was committed before this time ago is known.
+    #[must_use]
+    pub fn is_fresh(&self, within: Duration) -> bool {
+        let asked_at = Duration::from_millis(self.inner.asked_at_ms.load(Ordering::Acquire));
+        self.inner.made.elapsed() <= asked_at + within
     }
 
     /// Takes in what this caller has just committed, and tells the other instances to do the same.

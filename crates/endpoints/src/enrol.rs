@@ -7,8 +7,10 @@ use crate::secrets::{self, SecretGrant};
 use crate::text::clean;
 use crate::{AgentState, labels};
 
+mod node;
 mod sql;
 
+pub use node::{EnrolNode, Granted, LIVE_WITHIN, NodeEnrolled, enrol_node, grant_node};
 pub(crate) use sql::STATEMENTS;
 
 /// An agent's account of itself.
@@ -70,6 +72,9 @@ pub enum EnrolError {
     /// No such secret, or it is revoked or expired. Which of these is nobody's business.
     #[error("the enrol secret is not valid")]
     Secret,
+    /// The secret is good only on a connection with a client certificate.
+    #[error("this enrol secret needs a client certificate")]
+    Certificate,
     /// A person blocked this agent.
     #[error("agent {0} is blocked")]
     Blocked(AgentNo),

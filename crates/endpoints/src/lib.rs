@@ -12,6 +12,7 @@ mod directory;
 mod enrol;
 mod labels;
 mod model;
+pub mod node_key;
 mod presence;
 mod scope;
 mod secrets;
@@ -25,7 +26,10 @@ pub use change::{
 };
 pub use chunked::Chunked;
 pub use directory::Directory;
-pub use enrol::{AgentReport, Enrol, EnrolError, Enrolled, enrol, enrol_clone};
+pub use enrol::{
+    AgentReport, Enrol, EnrolError, EnrolNode, Enrolled, Granted, LIVE_WITHIN, NodeEnrolled, enrol,
+    enrol_clone, enrol_node, grant_node,
+};
 pub use labels::{
     LabelError, add_members, add_members_in, create_label, create_label_in, delete_label,
     delete_label_in, remove_members, remove_members_in,
@@ -34,8 +38,8 @@ pub use model::{Agent, AgentFacts, AgentState, Endpoint, Label};
 pub use presence::{Block, FRESH, Presence};
 pub use scope::{Live, PreparedScope, Resolved, ScopeError};
 pub use secrets::{
-    EnrolSecret, NewSecret, create_secret, create_secret_in, list_secrets, revoke_secret,
-    revoke_secret_in,
+    EnrolSecret, NewSecret, adopt_secret_in, create_secret, create_secret_in, list_secrets,
+    revoke_secret, revoke_secret_in, secret_is_good,
 };
 pub use snapshot::Snapshot;
 

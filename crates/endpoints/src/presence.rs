@@ -5,7 +5,7 @@ mod service;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use muster_bus::Bus;
@@ -23,7 +23,10 @@ pub(crate) use service::STATEMENTS;
 /// An agent that was heard of within this time is online, unless it said good-bye.
 pub const FRESH: Duration = Duration::from_secs(90);
 
-/// What is known of one agent: 16 bytes.
+/// Longer pauses between two polls are no interval.
+const POLL_MAX_SECONDS: u32 = 3600;
+
+/// What is known of one agent: 20 bytes.
 #[derive(Debug, Default)]
 struct Slot {
     /// Seconds since 1970 when this instance last heard of it.
@@ -34,6 +37,10 @@ struct Slot {
     elsewhere: AtomicU32,
     /// Open links to this instance.
     links: AtomicU32,
+    /// Seconds since 1970 when it last asked this instance for work.
+    polled: AtomicU32,
+    /// About how many seconds lie between two such questions.
+    poll_interval: AtomicU16,
 }
 
 /// Presence of all agents. Cheap to clone; reading and touching take no lock.
@@ -102,6 +109,31 @@ impl Presence {
         if !online {
             self.note_move(agent, true);
         }
+    }
+
+    /// The agent asked for work, and is going to do so again: for agents that poll.
+    pub fn polled(&self, agent: AgentNo, now: Timestamp) {
+        self.touch(agent, now);
+        let Some(slot) = self.inner.slots.get(agent.0) else { return };
+        let (now, known) = (seconds(now), slot.poll_interval.load(Ordering::Relaxed));
+        let pause = now.saturating_sub(slot.polled.swap(now, Ordering::Relaxed));
+        if let 1..=POLL_MAX_SECONDS = pause {
+            let pause = u16::try_from(pause).unwrap_or(u16::MAX);
+            // Longer ones count at once, so that "at most" is true; shorter ones by and by.
+            let next = if pause >= known { pause } else { known - (known - pause).div_ceil(8) };
+            slot.poll_interval.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// How long it is at most until an agent asks for work, by what was seen here of its polls. Zero
+    /// when it is late: it may be busy with what it took. `None` for agents that do not poll here.
+    #[must_use]
+    pub fn next_poll(&self, agent: AgentNo) -> Option<Duration> {
+        let slot = self.inner.slots.get(agent.0)?;
+        let interval = u32::from(slot.poll_interval.load(Ordering::Relaxed));
+        let next = slot.polled.load(Ordering::Relaxed) + interval;
+        let left = next.saturating_sub(self.seconds());
+        (interval > 0).then(|| Duration::from_secs(u64::from(left)))
     }
 
     /// Whether it is connected here, or was heard of elsewhere or by a poll within [`FRESH`].

@@ -15,11 +15,15 @@ pub const PREFIX: &str = "mes_";
 
 muster_catalog::statements! {
     INSERT = "INSERT INTO enrol_secret
-            (no, org, name, hash, labels, created_at, created_by, expires_at, revoked_at, uses)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, 0)";
-    FIND = "SELECT no, org, labels, expires_at, revoked_at FROM enrol_secret WHERE hash = $1";
+            (no, org, name, hash, labels, created_at, created_by, expires_at, revoked_at, uses,
+             client_certificate)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL, 0, $9)";
+    FIND = "SELECT no, org, name, labels, expires_at, revoked_at, client_certificate
+        FROM enrol_secret
+        WHERE hash = $1";
     /// Secrets are made by people: tens of them.
-    small LIST = "SELECT no, name, labels, created_at, created_by, expires_at, revoked_at, uses
+    small LIST = "SELECT no, name, labels, created_at, created_by, expires_at, revoked_at, uses,
+             client_certificate
         FROM enrol_secret
         WHERE org = $1
         ORDER BY no";
@@ -47,6 +51,8 @@ pub struct EnrolSecret {
     pub revoked_at: Option<Timestamp>,
     /// How many agents enrolled with it.
     pub uses: u64,
+    /// Whether it is good only on a connection with a client certificate.
+    pub client_certificate: bool,
 }
 
 /// A secret to be made.
@@ -58,6 +64,9 @@ pub struct NewSecret {
     pub labels: Vec<String>,
     /// From when on it is not good any more.
     pub expires_at: Option<Timestamp>,
+    /// Whether it is good only on a connection with a client certificate, and so are the node keys of
+    /// agents that enrol with it. For agents whose protocol has node keys.
+    pub client_certificate: bool,
 }
 
 /// What a good secret allows.
@@ -65,7 +74,9 @@ pub struct NewSecret {
 pub(crate) struct SecretGrant {
     pub(crate) no: i64,
     pub(crate) org: OrgId,
+    pub(crate) name: String,
     pub(crate) labels: Vec<String>,
+    pub(crate) client_certificate: bool,
 }
 
 /// Makes a secret; its number and its text, which is not kept.
@@ -101,6 +112,38 @@ pub async fn create_secret_in(
         Error::Other(format!("the operating system gives no random bytes: {error}"))
     })?;
     let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+    let no = insert(tx, org, new, &text, (by, now)).await?;
+    Ok((no, text))
+}
+
+/// Takes over a secret that agents have from another server: its number. `None` when it is known here
+/// already, revoked or not.
+///
+/// # Errors
+/// As [`create_secret`].
+pub async fn adopt_secret_in(
+    tx: &mut Tx,
+    org: OrgId,
+    new: &NewSecret,
+    text: &str,
+    by: &str,
+    now: Timestamp,
+) -> Result<Option<i64>, LabelError> {
+    // First, so that nobody else adopts it meanwhile.
+    tx.bump("directory").await?;
+    if tx.fetch_optional(&FIND, args![hash(text)]).await?.is_some() {
+        return Ok(None);
+    }
+    insert(tx, org, new, text, (by, now)).await.map(Some)
+}
+
+async fn insert(
+    tx: &mut Tx,
+    org: OrgId,
+    new: &NewSecret,
+    text: &str,
+    (by, now): (&str, Timestamp),
+) -> Result<i64, LabelError> {
     let names = serde_json::to_string(&new.labels).expect("text becomes JSON");
     let change = tx.bump("directory").await?;
     let no = tx.bump("number/enrol_secret").await?;
@@ -108,9 +151,10 @@ pub async fn create_secret_in(
         labels::find_or_create(tx, org, name, by, now, change).await?;
     }
     let name = clean(&new.name, 128);
-    let args = args![no, org, name, hash(&text), names, now, by, new.expires_at];
+    let certificate = i64::from(new.client_certificate);
+    let args = args![no, org, name, hash(text), names, now, by, new.expires_at, certificate];
     tx.execute(&INSERT, args).await?;
-    Ok((no, text))
+    Ok(no)
 }
 
 /// The secrets of an organisation, by number.
@@ -129,6 +173,7 @@ pub async fn list_secrets(catalog: &Catalog, org: OrgId) -> Result<Vec<EnrolSecr
             expires_at: row.get("expires_at")?,
             revoked_at: row.get("revoked_at")?,
             uses: row.get("uses")?,
+            client_certificate: row.get::<i64>("client_certificate")? != 0,
         })
     };
     rows.iter().map(read).collect()
@@ -160,6 +205,14 @@ pub async fn revoke_secret_in(
     Ok(tx.execute(&REVOKE, args![no, org, now]).await? == 1)
 }
 
+/// Whether a secret is good now: a look before an enrolment, which looks for itself.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn secret_is_good(catalog: &Catalog, text: &str, now: Timestamp) -> Result<bool, Error> {
+    Ok(check(catalog, text, now).await?.is_some())
+}
+
 /// What a secret allows now; `None` when it is not good.
 pub(crate) async fn check(
     catalog: &Catalog,
@@ -175,7 +228,13 @@ pub(crate) async fn check(
         return Ok(None);
     }
     let labels = read_labels(&row.get::<String>("labels")?)?;
-    Ok(Some(SecretGrant { no: row.get("no")?, org: row.get("org")?, labels }))
+    Ok(Some(SecretGrant {
+        no: row.get("no")?,
+        org: row.get("org")?,
+        name: row.get("name")?,
+        labels,
+        client_certificate: row.get::<i64>("client_certificate")? != 0,
+    }))
 }
 
 fn hash(text: &str) -> [u8; 32] {

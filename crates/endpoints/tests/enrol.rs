@@ -103,6 +103,7 @@ async fn a_secret_is_good_until_it_is_revoked_or_expires_and_gives_labels() {
             name: "laptops".into(),
             labels: vec!["laptop".into(), "berlin".into()],
             expires_at: Some(NOW.plus(std::time::Duration::from_secs(60))),
+            ..NewSecret::default()
         };
         let (no, text) = create_secret(catalog, ORG, &new, "ana", NOW).await.unwrap();
         let with = |n, secret: &str| Enrol { secret: Some(secret.to_owned()), ..native(n) };

@@ -144,8 +144,7 @@ impl FirstStart {
             Err(_) => {
                 let new = muster_endpoints::NewSecret {
                     name: "up".into(),
-                    labels: Vec::new(),
-                    expires_at: None,
+                    ..muster_endpoints::NewSecret::default()
                 };
                 let org = OrgId::DEFAULT;
                 let (_, made) = muster_endpoints::create_secret(catalog, org, &new, "up", now)

@@ -1,0 +1,317 @@
+//! Enrolment of agents that are named by an identifier of their machine and get a node key: osquery.
+
+use std::time::Duration;
+
+use muster_catalog::{Args, Catalog, Error, Priority, Row, Tx, args};
+use muster_types::{AgentNo, EndpointNo, Timestamp};
+
+use super::{
+    Enrol, EnrolError, Enrolled, Placed, checked, endpoint_of, insert_agent, new_endpoint, number,
+    sql, use_secret,
+};
+use crate::AgentState;
+use crate::node_key::{GRACE, NodeKey};
+use crate::secrets::{self, SecretGrant};
+use crate::text::clean;
+
+/// An agent that was heard of within this time is alive: another instance of the program under its
+/// identifier is then another machine. After it, the program was installed anew.
+pub const LIVE_WITHIN: Duration = Duration::from_secs(600);
+
+/// An enrolment that ends in a node key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolNode {
+    /// The agent's account of itself; the secret must be there.
+    pub enrol: Enrol,
+    /// Random per database of the agent, so that two machines with one identifier are told apart.
+    /// Empty when the agent does not say.
+    pub instance: String,
+    /// The environment whose secret it must be: its name or one of its labels.
+    pub environment: Option<String>,
+    /// Whether the connection has a client certificate.
+    pub has_certificate: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeEnrolled {
+    /// The agent.
+    pub enrolled: Enrolled,
+    /// What its node key says.
+    pub key: NodeKey,
+    /// The agent that lives under the same identifier on another machine.
+    pub clone_of: Option<AgentNo>,
+}
+
+/// Enrols an agent and decides on its next node key.
+///
+/// - The same identifier and instance is the same agent. Within a minute it gets the same key again,
+///   without a write; later a new one, and the one before is good for a minute more.
+/// - Another instance under the identifier of an agent that is alive (`last_heard`, or enrolled
+///   within [`LIVE_WITHIN`]) is a copied machine: it becomes an agent of its own, on an endpoint of
+///   its own, marked as a clone.
+/// - Another instance after that is the machine installed anew, and takes the agent over.
+///
+/// # Errors
+/// [`EnrolError`].
+///
+/// # Cancel safety
+/// Dropped half way it may or may not have happened; asking again gives the same agent.
+pub async fn enrol_node(
+    catalog: &Catalog,
+    node: &EnrolNode,
+    granted: Granted,
+    last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
+    now: Timestamp,
+) -> Result<NodeEnrolled, EnrolError> {
+    let asked = Asked::new(node, granted.0, now)?;
+    let mut tries = 0;
+    loop {
+        match asked.once(catalog, last_heard).await {
+            Err(EnrolError::Catalog(Error::UniqueViolation { .. } | Error::Conflict(_)))
+                if tries < 5 =>
+            {
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What the secret of an enrolment allows: found good, and not used yet.
+#[derive(Clone, Debug)]
+pub struct Granted(SecretGrant);
+
+/// Whether an agent may enrol at all: by its secret, the environment it names and its certificate. One
+/// look-up, so that what costs more is bounded by those who know a secret.
+///
+/// # Errors
+/// [`EnrolError::Secret`], [`EnrolError::Certificate`], or the catalog's.
+pub async fn grant_node(
+    catalog: &Catalog,
+    node: &EnrolNode,
+    now: Timestamp,
+) -> Result<Granted, EnrolError> {
+    let secret = node.enrol.secret.as_deref().ok_or(EnrolError::Secret)?;
+    let grant = secrets::check(catalog, secret, now).await?.ok_or(EnrolError::Secret)?;
+    let is = |name: &String, environment: &str| name.eq_ignore_ascii_case(environment);
+    let fits = node.environment.as_deref().is_none_or(|environment| {
+        is(&grant.name, environment) || grant.labels.iter().any(|label| is(label, environment))
+    });
+    if !fits {
+        return Err(EnrolError::Secret);
+    }
+    if grant.client_certificate && !node.has_certificate {
+        return Err(EnrolError::Certificate);
+    }
+    Ok(Granted(grant))
+}
+
+/// A checked enrolment.
+struct Asked {
+    enrol: Enrol,
+    instance: String,
+    grant: SecretGrant,
+    now: Timestamp,
+}
+
+/// An agent as the catalog has it.
+struct Known {
+    agent: AgentNo,
+    endpoint: EndpointNo,
+    instance: String,
+    issued_at: Timestamp,
+}
+
+/// What is to be done.
+enum Decided {
+    /// It is this one.
+    Known(Known),
+    /// It becomes an agent under this identity, on the place said.
+    New { external_id: String, clone_of: Option<AgentNo> },
+}
+
+impl Asked {
+    fn new(node: &EnrolNode, grant: SecretGrant, now: Timestamp) -> Result<Self, EnrolError> {
+        let external_id = clean(&node.enrol.external_id, 190);
+        let enrol = checked(&Enrol { external_id, ..node.enrol.clone() })?;
+        Ok(Self { enrol, instance: clean(&node.instance, 64), grant, now })
+    }
+
+    async fn once(
+        &self,
+        catalog: &Catalog,
+        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
+    ) -> Result<NodeEnrolled, EnrolError> {
+        if let Some(known) = self.recent(catalog).await? {
+            let issued_at = known.issued_at;
+            return Ok(self.done(known.agent, known.endpoint, issued_at, None, false));
+        }
+        let mut tx = catalog.begin(Priority::Intake).await?;
+        // The feed's row is locked from here on: enrolments happen one after the other.
+        let change = tx.bump("directory").await?;
+        let done = match self.decide(&mut tx, last_heard).await? {
+            Decided::Known(known) => {
+                // Two that raced for one second get two keys; the clock may also have gone back.
+                let after = known.issued_at.plus(Duration::from_secs(1));
+                let issued_at = whole_seconds(self.now.max(after));
+                let args = args![known.agent, self.instance(&known), issued_at, change];
+                tx.execute(&sql::ISSUE_KEY, args).await?;
+                self.done(known.agent, known.endpoint, issued_at, None, false)
+            }
+            Decided::New { external_id, clone_of } => {
+                self.insert(&mut tx, external_id, clone_of, last_heard, change).await?
+            }
+        };
+        tx.commit().await?;
+        Ok(done)
+    }
+
+    /// The agent, when it got its key so lately that it may get the same again.
+    async fn recent(&self, catalog: &Catalog) -> Result<Option<Known>, EnrolError> {
+        for external_id in [self.enrol.external_id.clone(), self.clone_id()] {
+            let row = catalog.fetch_optional(&sql::FIND_NODE, self.key(&external_id)).await?;
+            let Some(known) = row.map(|row| Known::read(&row)).transpose()? else { continue };
+            if known.instance == self.instance && self.now.since(known.issued_at) < GRACE {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn decide(
+        &self,
+        tx: &mut Tx,
+        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
+    ) -> Result<Decided, EnrolError> {
+        let id = &self.enrol.external_id;
+        let Some(row) = tx.fetch_optional(&sql::FIND_NODE, self.key(id)).await? else {
+            return Ok(Decided::New { external_id: id.clone(), clone_of: None });
+        };
+        let first = Known::read(&row)?;
+        let same = first.instance == self.instance;
+        if same || first.instance.is_empty() || self.instance.is_empty() {
+            return Ok(Decided::Known(first));
+        }
+        let clone_id = self.clone_id();
+        if let Some(row) = tx.fetch_optional(&sql::FIND_NODE, self.key(&clone_id)).await? {
+            return Ok(Decided::Known(Known::read(&row)?));
+        }
+        if self.is_alive(&first, last_heard) {
+            return Ok(Decided::New { external_id: clone_id, clone_of: Some(first.agent) });
+        }
+        Ok(Decided::Known(first))
+    }
+
+    async fn insert(
+        &self,
+        tx: &mut Tx,
+        external_id: String,
+        clone_of: Option<AgentNo>,
+        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
+        change: i64,
+    ) -> Result<NodeEnrolled, EnrolError> {
+        let (org, now) = (self.grant.org, self.now);
+        let mut enrol = Enrol { external_id, ..self.enrol.clone() };
+        let (endpoint, clone_of) = match clone_of {
+            Some(of) => (None, Some(of)),
+            None => self.place(tx, last_heard).await?,
+        };
+        // A copy of a machine has its identity as well, and it must not lead back to it.
+        enrol.machine = enrol.machine.filter(|_| clone_of.is_none());
+        let agent = AgentNo(number(tx.bump("number/agent").await?)?);
+        let endpoint = match endpoint {
+            Some(endpoint) => endpoint,
+            None => new_endpoint(tx, org, &enrol, now, change).await?,
+        };
+        let secret_no = Some(self.grant.no);
+        let placed = Placed { agent, endpoint, clone_of, secret_no, now, change };
+        insert_agent(tx, org, &enrol, placed).await?;
+        let issued_at = whole_seconds(now);
+        tx.execute(&sql::ISSUE_KEY, args![agent, &self.instance, issued_at, change]).await?;
+        use_secret(tx, &self.grant, endpoint, now, change).await?;
+        Ok(self.done(agent, endpoint, issued_at, clone_of, true))
+    }
+
+    /// The endpoint with the agent's machine identity. When another instance of the program is alive
+    /// there, it is that one's, and this is a copy of it.
+    async fn place(
+        &self,
+        tx: &mut Tx,
+        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
+    ) -> Result<(Option<EndpointNo>, Option<AgentNo>), EnrolError> {
+        let Some(endpoint) = endpoint_of(tx, self.grant.org, &self.enrol).await? else {
+            return Ok((None, None));
+        };
+        let args = args![endpoint, self.enrol.kind.as_str()];
+        for row in tx.fetch_all(&sql::NODES_OF, args).await? {
+            let other = Known::read(&row)?;
+            let told_apart = !other.instance.is_empty() && !self.instance.is_empty();
+            let differs = told_apart && other.instance != self.instance;
+            if differs && self.is_alive(&other, last_heard) {
+                return Ok((None, Some(other.agent)));
+            }
+        }
+        Ok((Some(endpoint), None))
+    }
+
+    fn is_alive(
+        &self,
+        agent: &Known,
+        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
+    ) -> bool {
+        let heard = last_heard(agent.agent).map_or(agent.issued_at, |at| at.max(agent.issued_at));
+        self.now.since(heard) < LIVE_WITHIN
+    }
+
+    fn done(
+        &self,
+        agent: AgentNo,
+        endpoint: EndpointNo,
+        issued_at: Timestamp,
+        clone_of: Option<AgentNo>,
+        is_new: bool,
+    ) -> NodeEnrolled {
+        let org = self.grant.org;
+        let key = NodeKey {
+            org,
+            agent,
+            issued_at: crate::presence::seconds(issued_at),
+            with_certificate: self.grant.client_certificate,
+        };
+        NodeEnrolled { enrolled: Enrolled { agent, endpoint, org, is_new }, key, clone_of }
+    }
+
+    fn key(&self, external_id: &str) -> Args {
+        args![self.grant.org, self.enrol.kind.as_str(), external_id]
+    }
+
+    /// The identity of a machine that is not the first under its identifier.
+    fn clone_id(&self) -> String {
+        format!("{}~{}", self.enrol.external_id, self.instance)
+    }
+
+    /// The instance to keep: one that is not told does not wipe out what is known.
+    fn instance<'a>(&'a self, known: &'a Known) -> &'a str {
+        if self.instance.is_empty() { &known.instance } else { &self.instance }
+    }
+}
+
+impl Known {
+    fn read(row: &Row) -> Result<Self, EnrolError> {
+        let agent = row.get("no")?;
+        if row.get::<String>("state")? == AgentState::Blocked.as_str() {
+            return Err(EnrolError::Blocked(agent));
+        }
+        Ok(Self {
+            agent,
+            endpoint: row.get("endpoint_no")?,
+            instance: row.get("instance")?,
+            issued_at: row.get("key_issued_at")?,
+        })
+    }
+}
+
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp(at.seconds() * 1_000_000)
+}
