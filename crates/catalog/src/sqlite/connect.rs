@@ -24,9 +24,15 @@ pub(super) async fn writer(path: &Path) -> Result<SqliteConnection, Error> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .pragma("journal_size_limit", "67108864")
+        // The checkpoint has its own connection; this is for when it does not keep up (64 MiB).
+        .pragma("wal_autocheckpoint", "16384")
         .connect()
         .await
         .map_err(|error| refused(path, &error))
+}
+
+pub(super) async fn checkpoint(path: &Path) -> Result<SqliteConnection, Error> {
+    base(path).connect().await.map_err(|error| refused(path, &error))
 }
 
 pub(super) async fn readers(

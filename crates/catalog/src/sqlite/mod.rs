@@ -1,6 +1,7 @@
 //! SQLite: a pool of readers and one writer task.
 
 mod bind;
+mod checkpoint;
 mod connect;
 mod lock;
 mod queue;
@@ -10,9 +11,11 @@ mod transaction;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
+use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -32,7 +35,8 @@ pub(crate) struct Sqlite {
 #[derive(Debug)]
 struct Writer {
     queue: Queue,
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// The writer and the checkpoint.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Sqlite {
@@ -40,10 +44,13 @@ impl Sqlite {
         let lock = lock::acquire(&path, options.acquire_timeout.min(lock::WAIT_MAX)).await?;
         let connection = connect::writer(&path).await?;
         let readers = connect::readers(&path, options, false).await?;
+        let carrier = checkpoint::open(&path).await?;
         let (queue, work) = queue::channel(options);
-        let writer = writer::start(path, connection, work, options.clone(), lock);
-        let task = Mutex::new(Some(tokio::spawn(writer)));
-        Ok(Self { readers, writer: Some(Writer { queue, task }) })
+        let commits = Arc::<AtomicU64>::default();
+        let carry = checkpoint::start(carrier, commits.clone(), queue.closing());
+        let writer = writer::start(path, connection, work, options.clone(), commits, lock);
+        let tasks = Mutex::new(vec![tokio::spawn(carry), tokio::spawn(writer)]);
+        Ok(Self { readers, writer: Some(Writer { queue, tasks }) })
     }
 
     pub(crate) async fn open_read_only(path: PathBuf, options: &Options) -> Result<Self, Error> {
@@ -83,12 +90,17 @@ impl Sqlite {
     pub(crate) async fn close(&self) {
         if let Some(writer) = &self.writer {
             writer.queue.close();
-            if let Some(task) = writer.task.lock().await.take()
-                && let Err(error) = task.await
-            {
-                tracing::error!(%error, "the catalog's writer ended badly");
+            for task in writer.tasks.lock().await.drain(..) {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "the catalog's writer ended badly");
+                }
             }
         }
         self.readers.close().await;
     }
+}
+
+async fn run(connection: &mut SqliteConnection, text: &'static str) -> Result<(), Error> {
+    let done = sqlx::query(text).execute(connection).await;
+    done.map(drop).map_err(|error| Error::of(text, &error))
 }

@@ -76,6 +76,11 @@ impl Queue {
         }
     }
 
+    /// Turns true when nothing more is taken.
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
     pub(super) fn close(&self) {
         self.closing.send_replace(true);
     }

@@ -44,7 +44,7 @@ impl Bench {
         }
         let lock = lock::acquire(&path, Duration::ZERO).await.unwrap();
         let (queue, waiting) = queue::channel(&options);
-        tokio::spawn(writer::start(path, connection, waiting, options, lock));
+        tokio::spawn(writer::start(path, connection, waiting, options, Arc::default(), lock));
         Self { queue, dir }
     }
 

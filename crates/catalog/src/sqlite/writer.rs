@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, oneshot};
 use super::lock::Lock;
 use super::queue::{Waiting, Work};
 use super::transaction::{Commit, Slot};
-use super::{SqliteTx, bind, connect};
+use super::{SqliteTx, bind, connect, run};
 use crate::{Error, Options};
 
 /// How many instructions of SQLite's machine pass between two looks at the deadline.
@@ -42,6 +42,8 @@ struct Writer {
     path: PathBuf,
     options: Options,
     slot: Arc<Mutex<Slot>>,
+    /// Groups committed, for the checkpoint.
+    commits: Arc<AtomicU64>,
     deadline: Deadline,
 }
 
@@ -51,10 +53,11 @@ pub(super) async fn start(
     connection: SqliteConnection,
     mut work: Waiting,
     options: Options,
+    commits: Arc<AtomicU64>,
     lock: Lock,
 ) {
     let slot = Arc::new(Mutex::new(Slot { connection, turn: 0 }));
-    let mut writer = Writer { path, options, slot, deadline: Deadline::new() };
+    let mut writer = Writer { path, options, slot, commits, deadline: Deadline::new() };
     writer.watch().await;
     while let Some(first) = work.next().await {
         writer.group(first, &mut work).await;
@@ -83,8 +86,9 @@ impl Writer {
             }
         }
         let committed = self.run("COMMIT").await;
-        if committed.is_err() {
-            self.abandon().await;
+        match committed {
+            Ok(()) => _ = self.commits.fetch_add(1, Ordering::Relaxed),
+            Err(_) => self.abandon().await,
         }
         answer(group, &committed);
     }
@@ -210,11 +214,6 @@ impl Writer {
             tracing::warn!(%error, "closing the catalog's writer failed");
         }
     }
-}
-
-async fn run(connection: &mut SqliteConnection, text: &'static str) -> Result<(), Error> {
-    let done = sqlx::query(text).execute(connection).await;
-    done.map(drop).map_err(|error| Error::of(text, &error))
 }
 
 /// Whether a transaction is open, found by opening another.
