@@ -12,14 +12,12 @@ mod connection;
 mod gather;
 mod head;
 mod idle;
-mod inflate;
 mod scratch;
 mod server;
 mod service;
 mod turn;
 mod write;
 
-pub use inflate::{Inflated, inflate};
 pub use server::Server;
 pub use service::{
     After, Answer, Called, Head, Over, Plan, Read, Request, Service, Source, TAIL_BYTES_MAX,

@@ -102,7 +102,14 @@ impl Shared {
             if !is_open || first.len() >= FIRST_BYTES_MAX {
                 return Ok(None);
             }
-            if io.read_buf(first).await? == 0 {
+            let is_silent = first.is_empty();
+            let read = tokio::select! {
+                biased;
+                read = io.read_buf(first) => read?,
+                // Nobody misses it: the other side said nothing yet.
+                () = self.shutdown.begun(), if is_silent => 0,
+            };
+            if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }

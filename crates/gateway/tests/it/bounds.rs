@@ -1,6 +1,7 @@
 //! Times, counts and the end.
 
 use std::net::{IpAddr, UdpSocket};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use muster_gateway::Refusal;
@@ -49,14 +50,17 @@ async fn an_idle_connection_ends_and_a_busy_one_stays() {
 async fn large_bodies_wait_for_the_budget_and_are_refused_in_time() {
     let rig = Rig::with(ListenerOptions { request_timeout: SHORT, ..options() }, LOOPBACK).await;
     let all = rig.budget.try_take(BUDGET as usize).unwrap();
-    let begun = "POST /agent/budget HTTP/1.1\r\nContent-Length: 5\r\n\r\n12";
+    // The server says go on only once it has the bytes.
+    let head = "POST /agent/budget HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
     let mut agent = rig.connect().await;
-    let refused = agent.ask(begun).await;
+    let refused = agent.ask(head).await;
     assert_eq!((refused.status, refused.body.as_str()), (503, "{\"error\":\"busy\"}"));
     let mut agent = rig.connect().await;
-    agent.send(begun).await;
+    agent.send(head).await;
     drop(all);
-    let got = agent.ask("345").await;
+    assert_eq!(agent.answer().await.unwrap().status, 100);
+    assert_eq!(rig.budget.used(), 5);
+    let got = agent.ask("12345").await;
     assert!(got.body.contains("\"len\":5") && got.body.contains("\"permit\":true"), "{}", got.body);
     until("it comes back", || rig.budget.used() == 0).await;
     rig.stop().await;
@@ -68,7 +72,7 @@ async fn at_the_end_idle_connections_end_and_answers_under_way_arrive() {
     let (mut idle, mut waiting) = (rig.connect().await, rig.connect().await);
     idle.ask(&post("/agent/read", "", "")).await;
     waiting.send(&post("/agent/later", "", "")).await;
-    until("both are open", || rig.metrics.connections_open.get() == 2).await;
+    until("both are served", || rig.calls.load(Ordering::SeqCst) == 2).await;
     rig.shutdown.cancel();
     assert!(idle.answer().await.is_none());
     rig.gate.add_permits(1);

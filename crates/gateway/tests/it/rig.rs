@@ -31,6 +31,8 @@ pub struct Stub {
     pub gate: Arc<Semaphore>,
     /// Answers that were written, and that were not.
     pub told: Arc<[AtomicU32; 2]>,
+    /// Requests that came so far.
+    pub calls: Arc<AtomicU32>,
 }
 
 impl Service for Stub {
@@ -55,6 +57,7 @@ impl Service for Stub {
 
     fn call(&self, request: Request<'_>) -> Called {
         let Request { head, source, body, is_truncated, tail, permit } = request;
+        self.calls.fetch_add(1, Ordering::SeqCst);
         let text = format!(
             "{{\"path\":\"{}\",\"from\":\"{}\",\"len\":{},\"first\":\"{}\",\"cut\":{is_truncated},\"tail\":\"{}\",\"permit\":{}}}",
             head.path,
@@ -89,6 +92,7 @@ pub struct Rig {
     pub budget: Budget,
     pub gate: Arc<Semaphore>,
     pub told: Arc<[AtomicU32; 2]>,
+    pub calls: Arc<AtomicU32>,
     pub shutdown: CancellationToken,
     connector: TlsConnector,
     serving: JoinHandle<()>,
@@ -109,7 +113,9 @@ impl Rig {
 
     pub async fn with(options: ListenerOptions, bind: IpAddr) -> Self {
         let (gate, told) = (Arc::new(Semaphore::new(0)), Arc::<[AtomicU32; 2]>::default());
-        let stub = Stub { gate: Arc::clone(&gate), told: Arc::clone(&told) };
+        let calls = Arc::<AtomicU32>::default();
+        let stub =
+            Stub { gate: Arc::clone(&gate), told: Arc::clone(&told), calls: Arc::clone(&calls) };
         let budget = Budget::new(BUDGET);
         let server = Server::new(stub, budget.clone(), options.clone());
         let router = axum::Router::new()
@@ -128,7 +134,7 @@ impl Rig {
             Arc::clone(&metrics),
             shutdown.clone(),
         ));
-        Self { address, metrics, budget, gate, told, shutdown, connector, serving }
+        Self { address, metrics, budget, gate, told, calls, shutdown, connector, serving }
     }
 
     pub async fn connect(&self) -> Client {
