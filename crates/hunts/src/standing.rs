@@ -140,11 +140,14 @@ impl Standing {
         all
     }
 
-    /// Whether every recruited agent has ended.
-    pub(crate) fn recruited_have_ended(&self) -> bool {
-        self.agents[Outcome::Waiting as usize].is_empty()
-            && self.agents[Outcome::Running as usize].is_empty()
-    }
+}
+
+/// Whether every recruited agent has ended, or is gone. Asked with each change of a hunt's progress,
+/// so it stops at the first that has not.
+pub(crate) fn recruited_have_ended(entry: &Entry, snapshot: &Snapshot) -> bool {
+    let is_gone = |no| snapshot.agent(no).is_some_and(|agent| agent.state == AgentState::Retired);
+    entry.ended_count() == entry.recruited.len()
+        || entry.recruited.iter().map(AgentNo).all(|no| entry.is_terminal(no) || is_gone(no))
 }
 
 /// What tasks are that were not handed out, and what those are that were, without an end of their own.

@@ -10,7 +10,7 @@ use super::Dispatcher;
 use super::wave::canary_is_through;
 use crate::entry::Entry;
 use crate::pause::PauseRule;
-use crate::standing::Standing;
+use crate::standing::recruited_have_ended;
 use crate::{HuntKind, HuntState};
 
 /// How long after its tasks' own timeout a canary may keep silent.
@@ -88,9 +88,7 @@ impl Dispatcher {
         if !all_in || entry.def.state != HuntState::Running {
             return false;
         }
-        let inner = &self.hunts.inner;
-        let snapshot = inner.directory.snapshot();
-        Standing::of(entry, &snapshot, pending, inner.clock.now()).recruited_have_ended()
+        recruited_have_ended(entry, &self.hunts.inner.directory.snapshot())
     }
 
     async fn end(

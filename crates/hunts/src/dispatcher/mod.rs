@@ -50,8 +50,10 @@ pub struct Dispatcher {
 /// What is remembered of a hunt between looks; all of it can be found again.
 #[derive(Default)]
 struct Pending {
-    /// The wave and the directory's version that `endpoints` was made from.
-    made_from: Option<(u64, i64)>,
+    /// The wave, the directory's version and the count of arrivals that `endpoints` was made from.
+    made_from: Option<(u64, i64, u64)>,
+    /// When.
+    made_at: Option<Instant>,
     /// In scope and not recruited.
     endpoints: RoaringBitmap,
     /// The last wave of a paced hunt.
@@ -175,12 +177,16 @@ impl Dispatcher {
     fn pending(&mut self, entry: &Entry) -> RoaringBitmap {
         let inner = &self.hunts.inner;
         let snapshot = inner.directory.snapshot();
-        // A scope that may ask for presence or the time is looked at each time.
+        // A scope that may ask for presence or the time changes without the directory, but not
+        // with each answer that comes in.
         let scopes = entry.def.caller_scope.iter().chain([&entry.def.scope]);
         let volatile = scopes.into_iter().any(|scope| scope.online || scope.condition.is_some());
-        let made_from = Some((entry.wave, snapshot.version()));
+        let arrivals = if volatile { *inner.presence.arrivals().borrow() } else { 0 };
+        let made_from = Some((entry.wave, snapshot.version(), arrivals));
         let known = self.pending.entry(entry.def.no).or_default();
-        if volatile || known.made_from != made_from {
+        let old = volatile && known.made_at.is_none_or(|at| at.elapsed() >= BUSY);
+        if old || known.made_from != made_from {
+            known.made_at = Some(Instant::now());
             let scope = inner.scopes.endpoints(&entry.def, &snapshot, &inner.presence);
             known.endpoints = &*scope - recruited_endpoints(entry, &snapshot);
             known.made_from = made_from;
