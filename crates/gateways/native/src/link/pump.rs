@@ -98,7 +98,9 @@ impl Pump<'_> {
         Io: AsyncRead + AsyncWrite + Unpin,
     {
         let gate = Budgeted { state: self.state, agent: self.session.agent };
-        let mut ping_at = self.next_ping();
+        // One timer for as long as the link lives: a new one for each thing that happens would cost
+        // more than what happens.
+        let mut ping_at = std::pin::pin!(sleep_until(self.next_ping()));
         loop {
             let room = self.pending.len() < self.state.options.batches_in_flight;
             tokio::select! {
@@ -106,12 +108,12 @@ impl Pump<'_> {
                 next = self.session.next() => self.push(wire, next).await?,
                 done = appended(&mut self.appending) => self.settle(wire, done).await?,
                 event = wire.next(&gate), if room => self.take(wire, event?).await?,
-                () = sleep_until(ping_at) => {
+                () = ping_at.as_mut() => {
                     // While a batch is being read or waits for us, it is not the agent that is silent.
                     if room && !wire.is_reading() {
                         self.ping(wire).await?;
                     }
-                    ping_at = self.next_ping();
+                    ping_at.as_mut().reset(self.next_ping());
                 }
             }
         }
@@ -300,7 +302,8 @@ fn class_of(batch: &Batch) -> Class {
         Fact::Rows(rows) if rows.task.is_some() => Class::Collected,
         Fact::Rows(_) => Class::Scheduled,
         Fact::Started(_) | Fact::End(_) => Class::LifeCycle,
-        Fact::Log { .. } => Class::Status,
+        Fact::Log { .. } | Fact::Dropped { .. } => Class::Status,
+        Fact::Block(_) => Class::Collected,
     };
     let classes = || batch.items.iter().map(class);
     let rows = classes().filter(|c| matches!(c, Class::Collected | Class::Scheduled)).min();
