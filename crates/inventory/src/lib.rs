@@ -16,6 +16,7 @@ pub mod refetch;
 mod rounds;
 pub mod rule;
 mod service;
+pub mod sql;
 
 pub use detail::{Detail, Source, details, scheduled_details};
 pub use inventory::{Asked, Deps, Due, Inventory, Query, Why};

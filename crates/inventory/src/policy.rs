@@ -6,6 +6,7 @@
 
 mod memory;
 mod model;
+pub mod sql;
 mod store;
 
 pub use memory::Policies;

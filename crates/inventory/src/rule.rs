@@ -11,7 +11,7 @@ mod store;
 
 pub use ask::{Ask, AskError};
 pub use evaluator::Evaluator;
-pub use members::members;
+pub use members::{members, together};
 pub use store::{Rule, RuleChange, RuleError, find, history, list, remove, remove_deleted, set};
 
 /// Rules one organisation may have.

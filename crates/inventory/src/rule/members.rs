@@ -58,8 +58,10 @@ async fn ask_all(
     Ok(sets)
 }
 
-/// One SELECT of `(rule, endpoint)` over all of them. The line breaks end a comment at a rule's end.
-fn together(queries: &[&str]) -> String {
+/// One SELECT of `(rule, endpoint)` over all of them, rules counted from 0. The line breaks end a comment at a
+/// rule's end.
+#[must_use]
+pub fn together(queries: &[&str]) -> String {
     let mut sql = String::new();
     for (n, query) in queries.iter().enumerate() {
         let union = if n == 0 { "" } else { "\nUNION ALL\n" };
