@@ -1,0 +1,91 @@
+//! File carving: an upload in blocks.
+//!
+//! Blocks come without a key; their session proves whose they are. Agents do not look at `error` in these answers: whatever JSON they get for a
+//! block is success to them. What is not JSON makes them send it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_codec_osquery::{CarveBegin, CarveBlock, answer, wire};
+use muster_endpoints::AgentState;
+use muster_gateway::http::Answer;
+use muster_gateway::{Admission, AgentRef, Message};
+use muster_types::{AgentKind, Class};
+use muster_uploads::NewUpload;
+
+use crate::Osquery;
+use crate::log::off_thread;
+use crate::refusal::{Refusal, with};
+use crate::service::Post;
+
+impl Osquery {
+    pub(crate) async fn carve_begin(self: Arc<Self>, post: Post) -> Result<Answer, Refusal> {
+        let now = self.clock.now();
+        let carve = CarveBegin::parse(&post.body)?;
+        let agent = self.caller(&post, &carve.node_key, now)?.agent();
+        let new = NewUpload {
+            kind: "carve",
+            external_id: carve.carve_id,
+            block_count: carve.block_count,
+            block_size: carve.block_size,
+            byte_count: carve.carve_size,
+        };
+        let session = self.uploads.begin(agent.org, agent.no, &new, now).await;
+        let session = session.map_err(|error| {
+            tracing::warn!(agent = %agent.no, %error, "an upload was refused");
+            Refusal::later(error.to_string(), Duration::from_secs(5))
+        })?;
+        Ok(with(answer::carve_session(&session)))
+    }
+
+    pub(crate) async fn carve_block(self: Arc<Self>, post: Post) -> Result<Answer, Refusal> {
+        match self.block_taken(post).await {
+            Ok(()) => Ok(with(answer::BLOCK_TAKEN)),
+            Err(refusal) => {
+                tracing::warn!(%refusal, "a block of an upload was refused");
+                Ok(failed(refusal.answer().status))
+            }
+        }
+    }
+
+    async fn block_taken(&self, mut post: Post) -> Result<(), Refusal> {
+        let (permit, now) = (post.permit.take(), self.clock.now());
+        let uploads = self.uploads.clone();
+        let (_, read) = off_thread(post, move |post| -> Result<_, Refusal> {
+            let block = CarveBlock::parse(&post.body)?;
+            let session = uploads.session(&block.session_id).ok_or(Refusal::Invalid)?;
+            let bytes = block.bytes()?;
+            if !session.admits(block.block_id, bytes.len()) {
+                return Err(Refusal::Malformed("the upload has no such block".to_owned()));
+            }
+            let (upload, count) = (session.upload, session.block_count);
+            Ok((session, wire::block(upload, block.block_id, count, &bytes)))
+        })
+        .await?;
+        let (session, payload) = read?;
+        let known = self.directory.current().agent(session.agent).map(|agent| agent.state);
+        if known.is_some_and(|state| state != AgentState::Active) {
+            return Err(Refusal::Blocked);
+        }
+        self.presence.touch(session.agent, now);
+        let class = Class::Collected;
+        let agent = AgentRef { org: session.org, no: session.agent, kind: AgentKind::Osquery };
+        let _permit = match self.admissions.ask_with(agent.no, class, payload.len(), permit) {
+            Admission::Go(permit) => permit,
+            Admission::Wait { at_least } => return Err(Refusal::later("busy", at_least)),
+            Admission::Refuse { retry_after } => return Err(Refusal::later("full", retry_after)),
+            Admission::TakeAndDrop { recorded } => return Err(Refusal::Malformed(recorded.into())),
+        };
+        let _turn = self.turn(agent.no).await;
+        let message = Message { class, received_at: now, payload };
+        self.ingest.append(agent, vec![message]).await?;
+        Ok(())
+    }
+}
+
+/// A failure that an agent notices: it sends the block again (from 5.22 on).
+pub(crate) fn failed(status: u16) -> Answer {
+    let body = Bytes::from_static(b"not taken");
+    Answer { content_type: "text/plain", ..Answer::new(status, body) }
+}

@@ -1,0 +1,131 @@
+//! Log: lines an agent leaves.
+
+use std::sync::Arc;
+
+use muster_codec_osquery::{LogRequest, LogType, wire};
+use muster_gateway::http::Answer;
+use muster_gateway::{Admission, Message};
+use muster_types::{Class, Timestamp};
+
+use crate::auth::{Caller, last_key};
+use crate::refusal::{Refusal, taken};
+use crate::service::Post;
+use crate::{Osquery, capabilities};
+
+/// Bodies from here on are read on a thread of their own.
+pub(crate) const BLOCKING_FROM: u64 = 64 << 10;
+
+impl Osquery {
+    pub(crate) async fn log(self: Arc<Self>, mut post: Post) -> Result<Answer, Refusal> {
+        let (permit, now) = (post.permit.take(), self.clock.now());
+        let (keep, unpacked) = (self.options.log_bytes_max, self.options.log_unpacked_max);
+        let (post, read) = off_thread(post, move |post| {
+            let body = post.body(keep, unpacked);
+            LogRequest::parse(&body).map_err(|error| (error, unread_key(post, &body.head)))
+        })
+        .await?;
+        let request = match read {
+            Ok(request) => request,
+            Err((error, key)) => return self.drop_unread(&post, "log", &error, key, now).await,
+        };
+        let caller = self.caller(&post, &request.node_key, now)?;
+        let class = match request.log_type {
+            LogType::Result => Class::Scheduled,
+            LogType::Status => Class::Status,
+        };
+        let admitted =
+            self.admissions.ask_with(caller.node.agent, class, request.data.len(), permit);
+        let (_permit, note) = match admitted {
+            Admission::Go(permit) => (Some(permit), request.dropped.clone()),
+            Admission::TakeAndDrop { recorded } => (None, Some(recorded.to_owned())),
+            Admission::Wait { at_least } => return Err(Refusal::later("busy", at_least)),
+            Admission::Refuse { retry_after } => {
+                return Err(Refusal::later("no room for logs now", retry_after));
+            }
+        };
+        let message = |class, payload| Message { class, received_at: now, payload };
+        let mut messages = Vec::new();
+        if _permit.is_some() && request.line_count > 0 {
+            messages.push(message(class, wire::log(&request)));
+        }
+        if let Some(note) = note {
+            tracing::warn!(agent = %caller.node.agent, note, "log lines dropped");
+            messages.push(message(Class::Status, wire::dropped("log", &note)));
+        }
+        if messages.is_empty() {
+            return Ok(taken());
+        }
+        let turn = self.turn(caller.node.agent).await;
+        self.ingest.append(caller.agent(), messages).await?;
+        drop(turn);
+        if request.log_type == LogType::Result
+            && let Some(agent) = caller.node.known.as_deref()
+            && let Some(report) = capabilities::reported(agent, &request.data)
+        {
+            self.note(agent, &report).await;
+        }
+        Ok(taken())
+    }
+
+    /// Who sent a request, by its header or what was read of its body.
+    pub(crate) fn caller(
+        &self,
+        post: &Post,
+        body_key: &str,
+        now: Timestamp,
+    ) -> Result<Caller, Refusal> {
+        self.authenticate(post.key.as_deref(), body_key, post.source.has_certificate, now)
+    }
+
+    /// A request of a known agent that cannot be read: it is taken off its hands and recorded, because
+    /// it would come again for ever. Nothing is taken of one that nobody proved to be theirs.
+    pub(crate) async fn drop_unread(
+        &self,
+        post: &Post,
+        what: &str,
+        error: &muster_codec_osquery::Error,
+        key: Option<String>,
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
+        self.metrics.malformed.inc();
+        if post.key.is_none() && key.is_none() {
+            return Err(Refusal::Malformed(error.to_string()));
+        }
+        let caller = self.caller(post, &key.unwrap_or_default(), now)?;
+        let bytes = post.content_length;
+        let note = format!("a request of {bytes} bytes could not be read and was dropped: {error}");
+        tracing::warn!(agent = %caller.node.agent, note, "request dropped");
+        let payload = wire::dropped(what, &note);
+        let message = Message { class: Class::Status, received_at: now, payload };
+        self.ingest.append(caller.agent(), vec![message]).await?;
+        Ok(taken())
+    }
+}
+
+/// The key at the end of a body that cannot be read otherwise.
+pub(crate) fn unread_key(post: &Post, head: &[u8]) -> Option<String> {
+    if post.key.is_some() {
+        return None;
+    }
+    last_key(&post.tail).or_else(|| last_key(head))
+}
+
+/// Reads a body, on another thread when that takes long.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    post: Post,
+    read: impl FnOnce(&Post) -> T + Send + 'static,
+) -> Result<(Post, T), Refusal> {
+    if post.content_length < BLOCKING_FROM {
+        let done = read(&post);
+        return Ok((post, done));
+    }
+    let work = tokio::task::spawn_blocking(move || {
+        let done = read(&post);
+        (post, done)
+    });
+    let ended = |error: tokio::task::JoinError| {
+        tracing::error!(%error, "a request could not be read");
+        Refusal::later("the request could not be read now", std::time::Duration::from_secs(5))
+    };
+    work.await.map_err(ended)
+}

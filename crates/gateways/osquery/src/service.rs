@@ -1,0 +1,157 @@
+//! The requests of osquery agents on the lean HTTP server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_codec_osquery::{Body, answer};
+use muster_gateway::Permit;
+use muster_gateway::http::{Answer, Called, Head, Over, Plan, Read, Request, Service, Source};
+
+use crate::auth::header_key;
+use crate::refusal::Refusal;
+use crate::route::{Endpoint, Route, route};
+use crate::{Osquery, carve};
+
+/// Bodies from here on are taken from the byte budget of all gateways before they are read.
+const PERMIT_FROM: u64 = 16 << 10;
+/// Bodies from here on are not read before their header's key was judged.
+const JUDGE_FROM: u64 = 64 << 10;
+
+/// The osquery gateway as a service of [`muster_gateway::http`].
+#[derive(Clone)]
+pub struct OsqueryService(pub Arc<Osquery>);
+
+/// A request that is worked on after the connection's buffer is gone.
+pub(crate) struct Post {
+    /// The key in the header.
+    pub key: Option<String>,
+    pub source: Source,
+    pub is_gzip: bool,
+    pub content_length: u64,
+    pub body: Bytes,
+    pub tail: Bytes,
+    pub is_truncated: bool,
+    pub permit: Option<Permit>,
+}
+
+impl Post {
+    fn new(request: Request<'_>) -> Self {
+        let head = request.head;
+        Self {
+            key: header_key(head.authorization).map(str::to_owned),
+            source: request.source,
+            is_gzip: head.gzip_body,
+            content_length: head.content_length,
+            body: request.body,
+            tail: request.tail,
+            is_truncated: request.is_truncated,
+            permit: request.permit,
+        }
+    }
+
+    /// The body as its parsers want it: unpacked, and cut where it is over the cap.
+    pub(crate) fn body(&self, keep: usize, unpacked_max: u64) -> Body {
+        if self.is_gzip {
+            // Of a packed body that was cut the end is of no use.
+            return Body::unpack(&self.body, keep, unpacked_max);
+        }
+        if self.is_truncated {
+            let kept = (self.body.len() + self.tail.len()) as u64;
+            let length = self.content_length.max(kept + 1);
+            return Body::cut(self.body.clone(), self.tail.clone(), length);
+        }
+        Body::whole(self.body.clone())
+    }
+}
+
+impl Service for OsqueryService {
+    fn claims(&self, method: &str, path: &str) -> bool {
+        method == "POST" && route(path).is_some()
+    }
+
+    fn plan(&self, head: &Head<'_>, source: &Source) -> Plan {
+        let state = &*self.0;
+        let Some(Route { endpoint, .. }) = route(head.path) else {
+            return Plan::Answer(not_found());
+        };
+        if head.content_length >= JUDGE_FROM
+            && endpoint != Endpoint::CarveBlock
+            && let Some(key) = header_key(head.authorization)
+            && let Err(refusal) =
+                state.authenticate(Some(key), "", source.has_certificate, state.clock.now())
+        {
+            return Plan::Answer(refusal.answer());
+        }
+        let options = &state.options;
+        // A log or an answer that is refused for its size comes for ever; the others are never large.
+        let (max, over) = match endpoint {
+            Endpoint::Log => (options.log_bytes_max, Over::Discard),
+            Endpoint::Write => (options.write_bytes_max, Over::Discard),
+            Endpoint::CarveBlock => (options.block_bytes_max, Over::Answer(carve::failed(413))),
+            _ => (options.request_bytes_max, Over::Answer(too_large())),
+        };
+        Plan::Read(Read { max, over, permit: head.content_length >= PERMIT_FROM })
+    }
+
+    fn call(&self, request: Request<'_>) -> Called {
+        let Some(Route { endpoint, environment }) = route(request.head.path) else {
+            return Called::Ready(not_found());
+        };
+        let state = &self.0;
+        match endpoint {
+            Endpoint::Read => state.read(&request),
+            Endpoint::Config => state.config(&request),
+            Endpoint::Yara(name) => state.yara(&request, name),
+            Endpoint::Enrol => {
+                let environment = environment.map(str::to_owned);
+                state.later(Post::new(request), |state, post| async move {
+                    state.enrol(post, environment).await
+                })
+            }
+            Endpoint::Log => {
+                state.later(Post::new(request), |state, post| async move { state.log(post).await })
+            }
+            Endpoint::Write => state
+                .later(Post::new(request), |state, post| async move { state.write(post).await }),
+            Endpoint::CarveBegin => state.later(Post::new(request), |state, post| async move {
+                state.carve_begin(post).await
+            }),
+            Endpoint::CarveBlock => state.later(Post::new(request), |state, post| async move {
+                state.carve_block(post).await
+            }),
+        }
+    }
+}
+
+impl Osquery {
+    /// Work that takes a while, bounded in time: an agent that hears nothing sends everything again.
+    fn later<F>(self: &Arc<Self>, post: Post, work: impl FnOnce(Arc<Self>, Post) -> F) -> Called
+    where
+        F: Future<Output = Result<Answer, Refusal>> + Send + 'static,
+    {
+        let work = work(Arc::clone(self), post);
+        self.in_time(work)
+    }
+
+    /// The same for work that has all it needs.
+    pub(crate) fn in_time(
+        &self,
+        work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
+    ) -> Called {
+        let time = self.options.time_max;
+        Called::Later(Box::pin(async move {
+            let done = tokio::time::timeout(time, work).await;
+            let busy = || Refusal::later("the server is busy", Duration::from_secs(10));
+            done.unwrap_or_else(|_| Err(busy())).unwrap_or_else(|refusal| refusal.answer())
+        }))
+    }
+}
+
+fn not_found() -> Answer {
+    Answer::new(404, answer::error("there is nothing here"))
+}
+
+fn too_large() -> Answer {
+    Answer::new(413, answer::error("the request is too large"))
+}

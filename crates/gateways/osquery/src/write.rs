@@ -1,0 +1,77 @@
+//! Distributed write: answers to what an agent took.
+
+use std::sync::Arc;
+
+use muster_codec_osquery::{QueryId, WriteRequest, wire};
+use muster_gateway::http::Answer;
+use muster_gateway::{Admission, Message};
+use muster_types::{Class, TaskId};
+
+use crate::log::{off_thread, unread_key};
+use crate::refusal::{Refusal, taken};
+use crate::service::Post;
+use crate::{Osquery, vitals};
+
+impl Osquery {
+    pub(crate) async fn write(self: Arc<Self>, mut post: Post) -> Result<Answer, Refusal> {
+        let (permit, now) = (post.permit.take(), self.clock.now());
+        let (keep, unpacked) = (self.options.write_bytes_max, self.options.log_unpacked_max);
+        let (post, read) = off_thread(post, move |post| {
+            let body = post.body(keep, unpacked);
+            let request = WriteRequest::parse(&body);
+            let request = request.map_err(|error| (error, unread_key(post, &body.head)))?;
+            let payload = wire::write(&request);
+            Ok((request, payload))
+        })
+        .await?;
+        let (request, payload) = match read {
+            Ok(read) => read,
+            Err((error, key)) => {
+                return self.drop_unread(&post, "distributed/write", &error, key, now).await;
+            }
+        };
+        let caller = self.caller(&post, &request.node_key, now)?;
+        let agent = caller.agent();
+        let tasks = tasks(&request);
+        let class = if tasks.is_empty() { Class::Scheduled } else { Class::Collected };
+        let admitted = self.admissions.ask_with(agent.no, class, payload.len(), permit);
+        let _permit = match admitted {
+            Admission::Go(permit) => permit,
+            Admission::Wait { at_least } => return Err(Refusal::later("busy", at_least)),
+            Admission::Refuse { retry_after } => {
+                return Err(Refusal::later("no room for answers now", retry_after));
+            }
+            // The bound of this protocol is far below the one of all.
+            Admission::TakeAndDrop { recorded } => return Err(Refusal::Malformed(recorded.into())),
+        };
+        let message = |class, payload| Message { class, received_at: now, payload };
+        let mut messages = Vec::new();
+        if !request.answers.is_empty() {
+            messages.push(message(class, payload));
+        }
+        if let Some(note) = &request.dropped {
+            tracing::warn!(agent = %agent.no, note, "answers dropped");
+            messages.push(message(Class::Status, wire::dropped("distributed/write", note)));
+        }
+        if !messages.is_empty() {
+            let _turn = self.turn(agent.no).await;
+            self.ingest.append(agent, messages).await?;
+        }
+        self.delivery.answered(agent, tasks);
+        if let Some(known) = caller.node.known.as_deref()
+            && let Some(report) = vitals::reported(known, &request.answers)
+        {
+            self.note(known, &report).await;
+        }
+        Ok(taken())
+    }
+}
+
+/// The hunts that are answered.
+fn tasks(request: &WriteRequest) -> Vec<TaskId> {
+    let task = |answer: &muster_codec_osquery::QueryAnswer| match QueryId::parse(&answer.id) {
+        Some(QueryId::Hunt(task)) => Some(task),
+        _ => None,
+    };
+    request.answers.iter().filter_map(task).collect()
+}

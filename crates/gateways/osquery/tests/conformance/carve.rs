@@ -1,0 +1,85 @@
+//! File carving (section 8).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster_types::{AgentNo, Fact, UploadNo};
+use serde_json::{Value, json};
+
+use crate::client::{Means, Reply};
+use crate::rig::Rig;
+
+impl Rig {
+    async fn carve(&self, key: &str, carve: &str) -> Reply {
+        let body = json!({"block_count": 2, "block_size": 8, "carve_size": 12, "carve_id": carve,
+            "request_id": "r", "node_key": key});
+        self.far.post_json("/api/v1/osquery/carve/begin", &body).await
+    }
+
+    async fn block(&self, session: &Value, block: u32, bytes: &[u8]) -> Reply {
+        let body = json!({"block_id": block, "session_id": session, "request_id": "r",
+            "data": STANDARD.encode(bytes)});
+        self.far.post_json("/api/v1/osquery/carve/block", &body).await
+    }
+}
+
+#[tokio::test]
+async fn carve_blocks_need_no_key_but_their_session() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let session = rig.carve(&key, "guid-1").await.json()["session_id"].clone();
+    assert!(!session.as_str().unwrap().is_empty());
+    assert_eq!(rig.block(&session, 0, b"12345678").await.json(), json!({"success": true}));
+    assert_eq!(rig.block(&session, 1, b"9012").await.means(), Means::Success);
+    let blocks: Vec<_> = rig
+        .said()
+        .into_iter()
+        .flat_map(|(agent, facts)| facts.items.into_iter().map(move |fact| (agent, fact)))
+        .filter_map(|(agent, fact)| match fact {
+            Fact::Block(block) => Some((agent, block.upload, block.index, block.bytes.to_vec())),
+            _ => None,
+        })
+        .collect();
+    let (me, upload) = (AgentNo(1), UploadNo(1));
+    assert_eq!(blocks, [(me, upload, 0, b"12345678".to_vec()), (me, upload, 1, b"9012".to_vec())]);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn carve_that_begins_twice_is_one_upload() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let first = rig.carve(&key, "guid-1").await.json();
+    assert_eq!(rig.carve(&key, "guid-1").await.json(), first, "the double send");
+    assert_ne!(rig.carve(&key, "guid-2").await.json(), first);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn carve_that_is_refused_gets_no_session() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let reply = rig.carve("foreign", "guid-1").await;
+    assert!(reply.json().get("session_id").is_none());
+    let body = json!({"block_count": 0, "block_size": 8, "carve_id": "g", "node_key": key});
+    let reply = rig.far.post_json("/e/init", &body).await;
+    assert!(reply.json().get("session_id").is_none(), "{reply:?}");
+    rig.stop().await;
+}
+
+/// Agents do not look at `error` here: any JSON is success to them.
+#[tokio::test]
+async fn carve_block_that_is_not_taken_is_answered_with_no_json() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let session = rig.carve(&key, "guid-1").await.json()["session_id"].clone();
+    let forged = Value::from(format!("{}A", session.as_str().unwrap()));
+    for (session, block) in [(&forged, 0), (&session, 2), (&Value::from(""), 0)] {
+        let reply = rig.block(session, block, b"x").await;
+        assert!(serde_json::from_slice::<Value>(&reply.body).is_err(), "{reply:?}");
+        assert!(!reply.body.is_empty());
+    }
+    let retry = std::time::Duration::from_secs(1);
+    rig.stream.refuse(Some(muster_stream::AppendError::Full { retry_after: retry }));
+    assert_eq!(rig.block(&session, 0, b"x").await.means(), Means::KeepAndRetry);
+    rig.stop().await;
+}
