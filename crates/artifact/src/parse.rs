@@ -148,8 +148,8 @@ fn check_parameters(parameters: &[Parameter]) -> Result<(), ParseError> {
 }
 
 fn check_columns(artifact: &Artifact) -> Result<(), ParseError> {
-    if artifact.columns.is_empty() || artifact.columns.len() > MAX_COLUMNS {
-        return Err(invalid("columns", format!("must be from 1 to {MAX_COLUMNS}")));
+    if artifact.columns.len() > MAX_COLUMNS {
+        return Err(invalid("columns", format!("are more than {MAX_COLUMNS}")));
     }
     let mut seen = BTreeSet::new();
     for column in &artifact.columns {
