@@ -144,6 +144,9 @@ fn describe(fact: &Fact) -> Result<ItemHeader, Error> {
         Fact::Log { level, message } => {
             ItemHeader { level: level.clone(), message: message.clone(), ..header("log") }
         }
+        Fact::Block(_) | Fact::Dropped { .. } => {
+            return Err(invalid("an item that native agents do not send"));
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, Record, TaskId, Timestamp};
+use crate::{Outcome, Record, TaskId, Timestamp, UploadNo};
 
 /// How a message that was sent twice is recognised. Each protocol offers one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +169,28 @@ pub enum Fact {
         /// What it said.
         message: String,
     },
+    /// A piece of a file. It may come twice.
+    Block(UploadBlock),
+    /// Something of this agent was over a bound and is gone; kept as a row of `errors`.
+    Dropped {
+        /// Of what.
+        source: String,
+        /// How much, for people.
+        message: String,
+    },
+}
+
+/// A piece of a file taken from an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadBlock {
+    /// Which upload.
+    pub upload: UploadNo,
+    /// Which piece, from 0.
+    pub index: u32,
+    /// How many pieces make it whole.
+    pub count: u32,
+    /// The piece.
+    pub bytes: Bytes,
 }
 
 /// One message, decoded.

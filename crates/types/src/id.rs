@@ -54,6 +54,10 @@ number!(
     LabelNo(u64)
 );
 number!(
+    /// A file taken from an endpoint. Starts at 1, never reused.
+    UploadNo(u64)
+);
+number!(
     /// A place in the stream: opaque, rising within a shard, with gaps. Zero is before everything.
     Pos(u64)
 );

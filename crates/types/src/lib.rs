@@ -19,10 +19,11 @@ pub use agent::{AgentKind, UnknownAgentKind};
 pub use bitset::AgentSet;
 pub use fact::{
     ColumnDecl, ColumnType, Decode, Delta, Fact, Facts, Poison, Repeat, RowFormat, Rows, TaskEnd,
+    UploadBlock,
 };
 pub use id::{
     AgentNo, EndpointNo, Epoch, HuntNo, Incarnation, InstanceId, LabelNo, OrgId, Pos, SHARDS,
-    Shard, TaskId,
+    Shard, TaskId, UploadNo,
 };
 pub use outcome::{Outcome, UnknownOutcome};
 pub use record::{Body, Class, DecodeError, Payload, Record, TaskFact};
