@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_types::{
     AgentNo, EndpointNo, Epoch, HuntNo, Incarnation, InstanceId, LabelNo, OrgId, Pos, Shard,
-    Timestamp,
+    Timestamp, UploadNo,
 };
 use uuid::Uuid;
 
@@ -141,6 +141,7 @@ integers! {
     AgentNo => |n| checked(n).map(AgentNo);
     EndpointNo => |n| checked(n).map(EndpointNo);
     HuntNo => |n| checked(n).map(HuntNo);
+    UploadNo => |n| checked(n).map(UploadNo);
     LabelNo => |n| checked(n).map(LabelNo);
     Pos => |n| checked(n).map(Pos);
     Epoch => |n| checked(n).map(Epoch);

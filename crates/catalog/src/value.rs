@@ -2,7 +2,7 @@
 
 use muster_types::{
     AgentNo, EndpointNo, Epoch, HuntNo, Incarnation, InstanceId, LabelNo, OrgId, Pos, Shard,
-    Timestamp,
+    Timestamp, UploadNo,
 };
 use uuid::Uuid;
 
@@ -96,6 +96,7 @@ bindable! {
     AgentNo, Integer, v => Self::Integer(v.0.into());
     EndpointNo, Integer, v => Self::Integer(v.0.into());
     HuntNo, Integer, v => unsigned(v.0);
+    UploadNo, Integer, v => unsigned(v.0);
     LabelNo, Integer, v => unsigned(v.0);
     Pos, Integer, v => unsigned(v.0);
     Epoch, Integer, v => unsigned(v.0);

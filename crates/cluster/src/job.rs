@@ -13,19 +13,30 @@ pub enum Job {
     Schedule,
     /// Compaction, sweeping and retention of the archive.
     Compact,
+    /// Sending rows to log destinations: a partition is a hash of the sink.
+    Sinks,
+    /// Storing uploads whose blocks are in.
+    Uploads,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Shards, Self::Dispatch, Self::Schedule, Self::Compact];
+    pub const ALL: [Self; 6] = [
+        Self::Shards,
+        Self::Dispatch,
+        Self::Schedule,
+        Self::Compact,
+        Self::Sinks,
+        Self::Uploads,
+    ];
 
     /// How many partitions it has, for ever.
     #[must_use]
     pub fn partitions(self) -> u16 {
         match self {
             Self::Shards => u16::from(muster_types::SHARDS),
-            Self::Dispatch => 16,
-            Self::Schedule | Self::Compact => 1,
+            Self::Dispatch | Self::Sinks => 16,
+            Self::Schedule | Self::Compact | Self::Uploads => 1,
         }
     }
 
@@ -33,7 +44,7 @@ impl Job {
     #[must_use]
     pub fn role(self) -> Role {
         match self {
-            Self::Shards | Self::Compact => Role::Worker,
+            Self::Shards | Self::Compact | Self::Sinks | Self::Uploads => Role::Worker,
             Self::Dispatch | Self::Schedule => Role::Scheduler,
         }
     }
@@ -46,6 +57,8 @@ impl Job {
             Self::Dispatch => "dispatch",
             Self::Schedule => "schedule",
             Self::Compact => "compact",
+            Self::Sinks => "sinks",
+            Self::Uploads => "uploads",
         }
     }
 
