@@ -79,7 +79,11 @@ pub struct NewSegment<'a> {
     pub parts: &'a [PartInfo],
 }
 
-/// Adds a segment and widens the columns of its tables.
+/// The feed that numbers commits of new rows, in commit order.
+pub const COMMITS: &str = "commit";
+
+/// Adds a segment of new rows, as one more commit of [`COMMITS`], and widens the columns of its
+/// tables. Commits follow one another from here on: whatever can be done before is done before.
 ///
 /// # Errors
 /// When the catalog fails.
@@ -92,12 +96,38 @@ pub async fn add_segment(
     byte_count: u64,
     parts: &[PartInfo],
 ) -> Result<(), Error> {
+    let commit = tx.bump(COMMITS).await?;
+    let counts = counts_of(parts);
+    if !counts.is_empty() {
+        let counts = serde_json::Value::from(counts).to_string();
+        tx.execute(&sql::COUNT_ROWS, args![counts]).await?;
+    }
+    let new = NewSegment { object, level, writer, at, byte_count, parts };
+    put_segment(tx, new, (Some(commit), Some(commit))).await
+}
+
+/// How many rows each table gets; rows of the present state are told of elsewhere already.
+fn counts_of(parts: &[PartInfo]) -> Vec<serde_json::Value> {
+    let mut counts = BTreeMap::new();
+    for part in parts.iter().filter(|part| part.class.is_told()) {
+        let key = (part.org.0, &*part.table, part.class.as_str());
+        *counts.entry(key).or_insert(0) += part.row_count;
+    }
+    let count = |((org, table, class), rows)| serde_json::json!([org, table, class, number(rows)]);
+    counts.into_iter().map(count).collect()
+}
+
+/// Puts a segment into the manifest, with the first and the last commit it may hold rows of.
+async fn put_segment(
+    tx: &mut Tx,
+    new: NewSegment<'_>,
+    commits: (Option<i64>, Option<i64>),
+) -> Result<(), Error> {
+    let NewSegment { object, level, writer, at, byte_count, parts } = new;
     let rows: u64 = parts.iter().map(|part| part.row_count).sum();
-    tx.execute(
-        &sql::ADD_SEGMENT,
-        args![object, i64::from(level), number(byte_count), number(rows), at, writer],
-    )
-    .await?;
+    let (bytes, rows) = (number(byte_count), number(rows));
+    let values = args![object, i64::from(level), bytes, rows, at, writer, commits.0, commits.1];
+    tx.execute(&sql::ADD_SEGMENT, values).await?;
     let entries: Vec<_> = parts.iter().map(entry).collect();
     let entries = serde_json::Value::from(entries).to_string();
     tx.execute(&sql::ADD_PARTS, args![object, i64::from(level), entries]).await?;
@@ -170,6 +200,21 @@ pub async fn parts_of(
     rows.iter().map(part).collect()
 }
 
+/// The parts of an organisation that may hold rows of the commits behind `after` up to `upto`, by
+/// the numbers of [`COMMITS`]: one snapshot. They may hold rows of other commits as well.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn parts_of_commits(
+    catalog: &Catalog,
+    org: OrgId,
+    after: i64,
+    upto: i64,
+) -> Result<Vec<Part>, Error> {
+    let rows = catalog.fetch_all(&sql::PARTS_OF_COMMITS, args![org, after, upto]).await?;
+    rows.iter().map(part).collect()
+}
+
 /// Names of the result tables, rising.
 ///
 /// # Errors
@@ -209,12 +254,13 @@ pub async fn replace(
         .map(|part| serde_json::json!([part.object, part.part, number(part.info.row_count)]));
     let removed = serde_json::Value::from(removed.collect::<Vec<_>>()).to_string();
     tx.execute(&sql::LIGHTEN_SEGMENTS, args![removed.as_str()]).await?;
+    let commits = tx.fetch_one(&sql::COMMITS_OF, args![removed.as_str()]).await?;
+    let commits = (commits.get("commit_first")?, commits.get("commit_last")?);
     if tx.execute(&sql::REMOVE_PARTS, args![removed.as_str()]).await? != old.len() as u64 {
         return Err(Error::Stale);
     }
     if let Some(new) = new {
-        let NewSegment { object, level, writer, at, byte_count, parts } = new;
-        add_segment(tx, object, level, writer, at, byte_count, parts).await?;
+        put_segment(tx, new, commits).await?;
     }
     let rows = tx.fetch_all(&sql::REMOVE_EMPTY, args![removed]).await?;
     let empty: Result<Vec<String>, _> = rows.iter().map(|row| row.get("object")).collect();

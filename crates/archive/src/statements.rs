@@ -5,8 +5,40 @@
 muster_catalog::statements! {
     /// A new segment.
     pub ADD_SEGMENT = "
-        INSERT INTO segment (object, level, byte_count, row_count, created_at, writer)
-        VALUES ($1, $2, $3, $4, $5, $6)";
+        INSERT INTO segment (
+            object, level, byte_count, row_count, created_at, writer, commit_first, commit_last)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+    /// Adds to what was ever committed, as a JSON array of `[org, table, class, rows]`.
+    pub COUNT_ROWS = {
+        sqlite: "
+        INSERT INTO result_count (org, table_name, class, row_count)
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1) WHERE true
+        ON CONFLICT (org, table_name, class)
+            DO UPDATE SET row_count = result_count.row_count + excluded.row_count",
+        postgres: "
+        INSERT INTO result_count (org, table_name, class, row_count)
+        SELECT (value ->> 0)::bigint, value ->> 1, value ->> 2, (value ->> 3)::bigint
+        FROM jsonb_array_elements($1::jsonb)
+        ON CONFLICT (org, table_name, class)
+            DO UPDATE SET row_count = result_count.row_count + excluded.row_count"
+    };
+
+    /// The first and last commit of the segments of `[object, …]`; NULL when one is not known.
+    pub COMMITS_OF = {
+        sqlite: "
+        SELECT
+            CASE WHEN COUNT(*) = COUNT(commit_first) THEN MIN(commit_first) END AS commit_first,
+            CASE WHEN COUNT(*) = COUNT(commit_last) THEN MAX(commit_last) END AS commit_last
+        FROM segment
+        WHERE object IN (SELECT value ->> 0 FROM json_each($1))",
+        postgres: "
+        SELECT
+            CASE WHEN COUNT(*) = COUNT(commit_first) THEN MIN(commit_first) END AS commit_first,
+            CASE WHEN COUNT(*) = COUNT(commit_last) THEN MAX(commit_last) END AS commit_last
+        FROM segment
+        WHERE object IN (SELECT value ->> 0 FROM jsonb_array_elements($1::jsonb))"
+    };
 
     /// Its parts, as a JSON array of arrays.
     pub ADD_PARTS = {
@@ -88,6 +120,25 @@ muster_catalog::statements! {
             AND agent_max >= $5 AND agent_min <= $6
             AND hunt_max >= $7 AND hunt_min <= $8
         ORDER BY received_max, object, part";
+
+    /// The parts that may hold rows of the commits behind $2 up to $3. Those of which nobody knows
+    /// are always among them.
+    pub PARTS_OF_COMMITS = "
+        SELECT
+            p.object, p.part, p.org, p.table_name, p.class, p.day, p.level, p.byte_offset,
+            p.byte_count, p.row_count, p.received_min, p.received_max, p.agent_min, p.agent_max,
+            p.hunt_min, p.hunt_max
+        FROM segment AS s
+        JOIN segment_part AS p ON p.object = s.object
+        WHERE s.commit_last > $2 AND s.commit_first <= $3 AND p.org = $1
+        UNION ALL
+        SELECT
+            p.object, p.part, p.org, p.table_name, p.class, p.day, p.level, p.byte_offset,
+            p.byte_count, p.row_count, p.received_min, p.received_max, p.agent_min, p.agent_max,
+            p.hunt_min, p.hunt_max
+        FROM segment AS s
+        JOIN segment_part AS p ON p.object = s.object
+        WHERE s.commit_last IS NULL AND p.org = $1";
 
     /// Tables that have columns.
     pub TABLES = "

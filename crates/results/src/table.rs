@@ -33,6 +33,12 @@ impl RowClass {
         }
     }
 
+    /// Whether its rows are told to log destinations.
+    #[must_use]
+    pub fn is_told(self) -> bool {
+        matches!(self, Self::Collected | Self::Scheduled | Self::System)
+    }
+
     /// The class of a stored code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {

@@ -42,6 +42,7 @@ CREATE TABLE sink_progress (
     commit_no BIGINT NOT NULL,
     positions BYTEA NOT NULL,
     within TEXT COLLATE "C",
+    aim BYTEA,
     base_rows BIGINT NOT NULL,
     delivered_rows BIGINT NOT NULL,
     filtered_rows BIGINT NOT NULL,

@@ -42,6 +42,7 @@ CREATE TABLE sink_progress (
     commit_no INTEGER NOT NULL,
     positions BLOB NOT NULL,
     within TEXT,
+    aim BLOB,
     base_rows INTEGER NOT NULL,
     delivered_rows INTEGER NOT NULL,
     filtered_rows INTEGER NOT NULL,

@@ -1,0 +1,313 @@
+//! Some rows of a sink in the order they are sent: what is held in memory at a time.
+
+use arrow::array::AsArray;
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use muster_archive::manifest::Part;
+
+use crate::head::Head;
+use crate::position::{Aim, PIECES, Place, Positions};
+use crate::read::{Piece, Read, Rows, Unreadable};
+use crate::{Error, Progress, Sink, marks};
+
+/// Most rows of a window; only one record with more rows makes a larger one.
+const ROWS_MAX: u64 = 20_000;
+/// Most bytes of its columns; the same holds.
+const BYTES_MAX: usize = 32 << 20;
+
+/// Rows to send, and where the sink stands once they are done.
+pub(crate) struct Window {
+    pieces: Vec<Piece>,
+    order: Vec<Entry>,
+    /// Where the sink stands before,
+    from: (Positions, Vec<Place>),
+    /// Where it stands then.
+    pub aim: Aim,
+}
+
+/// One row: its place, and where its columns are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    shard: u8,
+    pos: u64,
+    table: u32,
+    class: u8,
+    row: u32,
+    piece: u32,
+    index: u32,
+}
+
+/// Reads windows, one after the other.
+pub(crate) struct Windows {
+    rows: Rows,
+    unreadable: Unreadable,
+    /// Rows of the next window; less after one that took too many bytes.
+    rows_max: u64,
+}
+
+impl Windows {
+    pub(crate) fn new(rows: Rows) -> Self {
+        Self { rows, unreadable: Unreadable::default(), rows_max: ROWS_MAX }
+    }
+
+    /// What the rows are read from.
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// The next rows behind `progress`; `None` when all commits are done.
+    ///
+    /// # Errors
+    /// When the catalog or the archive fails. A part that cannot be read fails once and is passed
+    /// over the next time.
+    pub(crate) async fn next(
+        &mut self,
+        sink: &Sink,
+        progress: &Progress,
+    ) -> Result<Option<Window>, Error> {
+        let known = progress.aim;
+        let aim = match known {
+            Some(aim) => Some(aim),
+            None => self.aim(sink, progress).await?,
+        };
+        let Some(mut aim) = aim else { return Ok(None) };
+        let commits = (progress.commit, aim.commit);
+        let parts = self.rows.parts(sink.org, commits, &sink.filter).await?;
+        let from = progress.positions;
+        aim.upto = aim.upto.max(&from);
+        let mut limit = aim.upto;
+        if known.is_none() {
+            limit = self.narrowed(&parts, &from, limit).await?;
+        }
+        loop {
+            let alone = is_one_record(&from, &limit);
+            let mut room = if alone { usize::MAX } else { BYTES_MAX };
+            if let Some(pieces) = self.read(&parts, &from, &limit, &mut room).await? {
+                if room > BYTES_MAX / 2 {
+                    self.rows_max = (self.rows_max * 2).min(ROWS_MAX);
+                }
+                if limit != aim.upto {
+                    aim = Aim { upto: limit, is_whole: false, committed_rows: None, ..aim };
+                }
+                let order = ordered(&pieces, &progress.within);
+                return Ok(Some(Window {
+                    order,
+                    pieces,
+                    from: (from, progress.within.clone()),
+                    aim,
+                }));
+            }
+            if self.rows_max == 1 {
+                // One row at a time is too much still: record by record.
+                limit = one_record_less(&from, &limit);
+            }
+            self.rows_max = (self.rows_max / 8).max(1);
+            limit = self.narrowed(&parts, &from, limit).await?;
+        }
+    }
+
+    /// How far a window may reach: the next mark, or everything.
+    async fn aim(&self, sink: &Sink, progress: &Progress) -> Result<Option<Aim>, Error> {
+        let catalog = &self.rows.catalog;
+        if let Some((commit, upto)) = marks::next(catalog, progress.commit).await? {
+            return Ok(Some(Aim { upto, commit, is_whole: true, committed_rows: None }));
+        }
+        let head = Head::read(catalog, sink.org).await?;
+        let committed_rows = Some(head.rows(&sink.filter));
+        let Head { commit, positions: upto, .. } = head;
+        let aim = Aim { upto, commit, is_whole: true, committed_rows };
+        Ok((commit > progress.commit).then_some(aim))
+    }
+
+    /// A place up to `upto` with no more rows behind `from` than a window has.
+    async fn narrowed(
+        &mut self,
+        parts: &[Part],
+        from: &Positions,
+        mut upto: Positions,
+    ) -> Result<Positions, Error> {
+        let at_most: u64 = parts.iter().map(|part| part.info.row_count).sum();
+        if at_most <= self.rows_max {
+            return Ok(upto);
+        }
+        loop {
+            let mut counts = [0; PIECES];
+            for part in parts {
+                let counted = self.rows.count(part, from, &upto, &mut counts).await;
+                self.passed_over(part, counted)?;
+            }
+            if counts.iter().sum::<u64>() <= self.rows_max || is_one_record(from, &upto) {
+                return Ok(upto);
+            }
+            let mut rows = 0;
+            let fits = |count: &&u64| {
+                rows += **count;
+                rows <= self.rows_max
+            };
+            let pieces = counts.iter().take_while(fits).count();
+            if pieces > 0 {
+                return Ok(from.after_pieces(&upto, pieces));
+            }
+            upto = match from.is_next(&upto) {
+                true => one_record_less(from, &upto),
+                false => from.after_pieces(&upto, 1),
+            };
+        }
+    }
+
+    /// The rows between two places; `None` when they take more than `room`.
+    async fn read(
+        &mut self,
+        parts: &[Part],
+        from: &Positions,
+        upto: &Positions,
+        room: &mut usize,
+    ) -> Result<Option<Vec<Piece>>, Error> {
+        let mut pieces = Vec::new();
+        for part in parts {
+            let read = self.rows.read(part, from, upto, room).await;
+            match self.passed_over(part, read)? {
+                Some(Read::Pieces(more)) => pieces.extend(more),
+                Some(Read::TooMuch) => return Ok(None),
+                None => {}
+            }
+        }
+        Ok(Some(pieces))
+    }
+
+    fn passed_over<T>(&mut self, part: &Part, read: Result<T, Error>) -> Result<Option<T>, Error> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => match self.unreadable.again(part, &error) {
+                Some(true) => {
+                    tracing::error!(object = part.object, %error, "a sink passes over rows");
+                    Ok(None)
+                }
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// Whether at most one record of one shard lies between.
+fn is_one_record(from: &Positions, upto: &Positions) -> bool {
+    let left = |shard: usize| upto.get(shard).saturating_sub(from.get(shard));
+    (0..PIECES).map(left).fold(0_u64, u64::saturating_add) <= 1
+}
+
+/// Half of the way; of steps that cannot be halved, those of the first half of the shards.
+fn one_record_less(from: &Positions, upto: &Positions) -> Positions {
+    if !from.is_next(upto) {
+        return from.after_pieces(upto, PIECES / 2);
+    }
+    let moving: Vec<usize> =
+        (0..PIECES).filter(|shard| upto.get(*shard) > from.get(*shard)).collect();
+    let first = &moving[..moving.len().div_ceil(2).min(moving.len().max(2) - 1)];
+    first.iter().fold(*from, |place, shard| place.with_shard_of(upto, *shard))
+}
+
+/// All rows in the order they are sent, without those that are done.
+fn ordered(pieces: &[Piece], within: &[Place]) -> Vec<Entry> {
+    let mut tables: Vec<&str> = pieces.iter().map(|piece| &*piece.table).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let mut order = Vec::new();
+    for (at, piece) in pieces.iter().enumerate() {
+        let table = tables.binary_search(&&*piece.table).unwrap_or_default();
+        let column = |name| piece.batch.column_by_name(name);
+        let shards = column("_shard").and_then(|c| c.as_primitive_opt::<UInt32Type>());
+        let positions = column("_pos").and_then(|c| c.as_primitive_opt::<UInt64Type>());
+        let rows = column("_row").and_then(|c| c.as_primitive_opt::<UInt32Type>());
+        let (Some(shards), Some(positions), Some(rows)) = (shards, positions, rows) else {
+            continue;
+        };
+        for index in 0..piece.batch.num_rows() {
+            let entry = Entry {
+                shard: shards.value(index) as u8,
+                pos: positions.value(index),
+                table: table as u32,
+                class: piece.class,
+                row: rows.value(index),
+                piece: at as u32,
+                index: index as u32,
+            };
+            let done = within.iter().any(|done| {
+                let key = (entry.shard, entry.pos, &*piece.table, entry.class, entry.row);
+                (entry.shard, entry.pos) == (done.shard, done.pos)
+                    && key <= (done.shard, done.pos, &*done.table, done.class, done.row)
+            });
+            if !done {
+                order.push(entry);
+            }
+        }
+    }
+    order.sort_unstable();
+    order
+}
+
+/// A row of a window.
+pub(crate) struct RowAt<'a> {
+    /// Number and columns of its batch, and where it stands there.
+    pub piece: usize,
+    pub columns: &'a Piece,
+    pub index: usize,
+    pub shard: u8,
+    pub pos: u64,
+    pub row: u32,
+}
+
+impl RowAt<'_> {
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            shard: self.shard,
+            pos: self.pos,
+            table: self.columns.table.to_string(),
+            class: self.columns.class,
+            row: self.row,
+        }
+    }
+}
+
+impl Window {
+    /// How many rows it has.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Its batches of columns.
+    pub(crate) fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// One of its rows.
+    pub(crate) fn row(&self, at: usize) -> RowAt<'_> {
+        let entry = &self.order[at];
+        let piece = entry.piece as usize;
+        let columns = &self.pieces[piece];
+        let index = entry.index as usize;
+        RowAt { piece, columns, index, shard: entry.shard, pos: entry.pos, row: entry.row }
+    }
+
+    /// Where the sink stands when the first `done` rows are done.
+    pub(crate) fn after(&self, done: usize) -> (Positions, Vec<Place>) {
+        let (mut place, mut within) = self.from.clone();
+        if done == self.order.len() {
+            place = self.aim.upto;
+        } else if let Some(last) = done.checked_sub(1).map(|at| self.row(at)) {
+            // Shards before this one are done; of this one what lies before the row's record.
+            let shard = usize::from(last.shard);
+            place =
+                (0..shard).fold(place, |place, shard| place.with_shard_of(&self.aim.upto, shard));
+            let next = &self.order[done];
+            if (next.shard, next.pos) == (last.shard, last.pos) {
+                place = place.with_pos(shard, last.pos - 1);
+                within.retain(|other| other.shard != last.shard);
+                within.push(last.place());
+            } else {
+                place = place.with_pos(shard, last.pos);
+            }
+        }
+        // A record that was begun stays begun until its shard has passed it.
+        within.retain(|begun| begun.pos > place.get(usize::from(begun.shard)));
+        (place, within)
+    }
+}
