@@ -5,8 +5,10 @@
 
 mod api;
 pub mod conformance;
+mod counted;
 pub mod local;
 pub mod relay;
 mod ring;
 
 pub use api::{Bus, Hint, Subscription, Topic};
+pub use counted::CountedBus;

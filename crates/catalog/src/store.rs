@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_types::Timestamp;
@@ -16,6 +17,7 @@ use crate::{Args, Database, Error, Options, Priority, Row, Statement, Tx, feed, 
 #[derive(Clone, Debug)]
 pub struct Catalog {
     store: Arc<Store>,
+    calls: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl Catalog {
             Some(path) => Store::Sqlite(Sqlite::open(path, &options).await?),
             None => Store::Postgres(postgres::open(url, &options, false).await?),
         };
-        Self { store: Arc::new(store) }.verified().await
+        Self::new(store).verified().await
     }
 
     /// Opens an existing store for reading, also while another process writes to it.
@@ -49,7 +51,22 @@ impl Catalog {
             Some(path) => Store::Sqlite(Sqlite::open_read_only(path, &options).await?),
             None => Store::Postgres(postgres::open(url, &options, true).await?),
         };
-        Self { store: Arc::new(store) }.verified().await
+        Self::new(store).verified().await
+    }
+
+    fn new(store: Store) -> Self {
+        Self { store: Arc::new(store), calls: Arc::default() }
+    }
+
+    /// How often the database was asked, through this handle and its clones: reads, single statements
+    /// and transactions. That something needs no database can only be shown by counting.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -88,6 +105,7 @@ impl Catalog {
     /// # Errors
     /// Any [`Error`].
     pub async fn fetch_all(&self, s: &Statement, args: Args) -> Result<Vec<Row>, Error> {
+        self.count();
         match &*self.store {
             Store::Sqlite(store) => sqlite::fetch_all(&store.readers, s, args).await,
             Store::Postgres(pool) => postgres::fetch_all(pool, s, args).await,
@@ -119,6 +137,7 @@ impl Catalog {
         priority: Priority,
         hold: Option<Duration>,
     ) -> Result<Tx, Error> {
+        self.count();
         Ok(Tx::new(match &*self.store {
             Store::Sqlite(store) => Inner::Sqlite(store.begin(priority, hold).await?),
             Store::Postgres(pool) => Inner::Postgres(PostgresTx::begin(pool).await?),
@@ -138,6 +157,7 @@ impl Catalog {
         s: &Statement,
         args: Args,
     ) -> Result<u64, Error> {
+        self.count();
         match &*self.store {
             Store::Sqlite(store) => store.execute_one(priority, *s, args).await,
             Store::Postgres(pool) => postgres::execute(pool, s, args).await,

@@ -1,12 +1,12 @@
 //! Enrolment over HTTPS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -18,42 +18,17 @@ use muster_codec_native::{
 use muster_endpoints::{Enrol, EnrolError, Enrolled};
 use muster_gateway::Refusal;
 use muster_types::{AgentKind, OrgId, Timestamp};
-use parking_lot::Mutex;
 
 use crate::NativeState;
 use crate::facts::report;
 
-/// The routes of the native gateway that are ordinary HTTP: enrolment. The link is served by
-/// [`crate::serve`] alone, which keeps it out of the HTTP stack.
+/// The routes of the native gateway that are ordinary HTTP: enrolment. The link is
+/// [`protocol`](crate::protocol)'s, which keeps it out of the HTTP stack.
 pub fn router(state: Arc<NativeState>) -> Router {
     Router::new()
         .route(ENROL_PATH, post(enrol))
         .layer(DefaultBodyLimit::max(64 << 10))
         .with_state(state)
-}
-
-/// How many enrolments per second, with a burst of one second; memory of one number.
-pub(crate) struct EnrolRate {
-    micros_each: i64,
-    next: Mutex<Timestamp>,
-}
-
-impl EnrolRate {
-    pub(crate) fn new(per_second: u32) -> Self {
-        let micros_each = 1_000_000 / i64::from(per_second.max(1));
-        Self { micros_each, next: Mutex::new(Timestamp(0)) }
-    }
-
-    /// How long to wait, when it is too many.
-    fn take(&self, now: Timestamp) -> Result<(), Duration> {
-        let mut next = self.next.lock();
-        let base = next.0.max(now.0);
-        if base - now.0 >= 1_000_000 {
-            return Err(Timestamp(base).since(now));
-        }
-        *next = Timestamp(base + self.micros_each);
-        Ok(())
-    }
 }
 
 /// A refusal: why, and what to do.
@@ -81,9 +56,20 @@ impl Refused {
 async fn enrol(
     State(state): State<Arc<NativeState>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    body: Bytes,
+    request: Request,
 ) -> Response {
-    match admit(&state, peer, &body).await {
+    let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back();
+    let forwarded = forwarded.and_then(|value| value.to_str().ok());
+    let peer = state.proxies.client(peer.ip(), forwarded);
+    let admitted = match knock(&state, peer) {
+        // Only now: who knocks too often is not read.
+        Ok(()) => match Bytes::from_request(request, &()).await {
+            Ok(body) => admit(&state, peer, &body).await,
+            Err(rejection) => return rejection.into_response(),
+        },
+        Err(refused) => Err(refused),
+    };
+    match admitted {
         Ok(enrolled) => {
             state.metrics.enrolled.inc();
             let (agent, endpoint) = (enrolled.agent, enrolled.endpoint);
@@ -103,12 +89,14 @@ async fn enrol(
     }
 }
 
-async fn admit(state: &NativeState, peer: SocketAddr, body: &[u8]) -> Result<Enrolled, Refused> {
+/// Whether this address may try.
+fn knock(state: &NativeState, peer: IpAddr) -> Result<(), Refused> {
+    let hint = "many machines enrol from this address at this moment; try again later";
+    state.enrolments.knock(peer, state.clock.now()).map_err(|wait| busy(state, wait, hint))
+}
+
+async fn admit(state: &NativeState, peer: IpAddr, body: &[u8]) -> Result<Enrolled, Refused> {
     let now = state.clock.now();
-    state.enrol_rate.take(now).map_err(|wait| Refused {
-        retry_after: wait + state.jitter(Duration::from_secs(10)),
-        ..Refused::new(RefusalReason::Busy, "many machines enrol at this moment; try again later")
-    })?;
     let request = EnrolRequest::from_json(body)
         .map_err(|error| Refused::new(RefusalReason::Malformed, error.to_string()))?;
     check_clock(&request, now, state)?;
@@ -124,6 +112,11 @@ async fn admit(state: &NativeState, peer: SocketAddr, body: &[u8]) -> Result<Enr
     };
     let enrolled = match request.credential {
         Credential::Secret(secret) => {
+            let good = muster_endpoints::secret_is_good(&state.catalog, &secret, now).await;
+            if !good.map_err(|error| refusal(error.into()))? {
+                return Err(refusal(EnrolError::Secret));
+            }
+            enter(state, now)?;
             let enrolment = Enrol { secret: Some(secret), ..enrolment };
             muster_endpoints::enrol(&state.catalog, &enrolment, now).await
         }
@@ -135,6 +128,7 @@ async fn admit(state: &NativeState, peer: SocketAddr, body: &[u8]) -> Result<Enr
                 )
             };
             let (copied, id) = state.tickets.check(&ticket, now).ok_or_else(wrong)?;
+            enter(state, now)?;
             let enrolled =
                 muster_endpoints::enrol_clone(&state.catalog, copied, &enrolment, now).await;
             // Asking again with the same key gives the same number, so only a new one uses it up.
@@ -152,6 +146,17 @@ async fn admit(state: &NativeState, peer: SocketAddr, body: &[u8]) -> Result<Enr
         tracing::debug!(%error, "directory not refreshed after an enrolment");
     }
     Ok(enrolled)
+}
+
+/// A place among the enrolments of all, for one whose secret or ticket is good.
+fn enter(state: &NativeState, now: Timestamp) -> Result<(), Refused> {
+    let hint = "many machines enrol at this moment; try again later";
+    state.enrolments.enter(now).map_err(|wait| busy(state, wait, hint))
+}
+
+fn busy(state: &NativeState, wait: Duration, hint: &str) -> Refused {
+    let retry_after = wait + state.jitter(Duration::from_secs(10));
+    Refused { retry_after, ..Refused::new(RefusalReason::Busy, hint) }
 }
 
 fn check_clock(request: &EnrolRequest, now: Timestamp, state: &NativeState) -> Result<(), Refused> {
@@ -182,7 +187,7 @@ fn check_proof(request: &EnrolRequest) -> Result<(), Refused> {
 
 fn refusal(error: EnrolError) -> Refused {
     match error {
-        EnrolError::Secret => Refused::new(
+        EnrolError::Secret | EnrolError::Certificate => Refused::new(
             RefusalReason::WrongSecret,
             "this enrolment secret is unknown, expired or revoked; get a current one from the server",
         ),

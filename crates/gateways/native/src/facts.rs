@@ -1,6 +1,6 @@
 //! What an agent says of its machine, on its way to the directory.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use muster_codec_native::{Hello, HostFacts};
@@ -9,7 +9,7 @@ use muster_endpoints::{Agent, AgentReport};
 use crate::NativeState;
 
 /// The directory's form of it.
-pub(crate) fn report(host: &HostFacts, peer: SocketAddr) -> AgentReport {
+pub(crate) fn report(host: &HostFacts, peer: IpAddr) -> AgentReport {
     AgentReport {
         hostname: host.hostname.clone(),
         platform: host.platform.clone(),
@@ -18,13 +18,13 @@ pub(crate) fn report(host: &HostFacts, peer: SocketAddr) -> AgentReport {
         arch: host.arch.clone(),
         version: host.version.clone(),
         capabilities: host.capabilities.join(" "),
-        address: peer.ip().to_canonical().to_string(),
+        address: peer.to_canonical().to_string(),
     }
 }
 
 /// Notes what changed since the agent was last here. It is news for people, so a catalog that cannot
 /// take it now does not hold up the link.
-pub(crate) async fn note(state: &NativeState, agent: &Agent, hello: &Hello, peer: SocketAddr) {
+pub(crate) async fn note(state: &NativeState, agent: &Agent, hello: &Hello, peer: IpAddr) {
     let report = report(&hello.host, peer);
     let noted = muster_endpoints::report_agent(&state.catalog, agent, &report);
     match tokio::time::timeout(NOTE_TIME, noted).await {

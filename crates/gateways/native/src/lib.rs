@@ -1,6 +1,6 @@
 //! The gateway of Muster's own agent: enrolment over HTTPS, everything else over one WebSocket.
 //!
-//! [`serve`] is the agents' listener. An idle agent costs one small task, the TLS state and its
+//! [`protocol`] serves links on the agents' listener. An idle agent costs one small task, the TLS state and its
 //! kernel socket; no buffer waits with it. The wire format is `muster-codec-native`'s; what is shared
 //! with other gateways (admission, ingest, sessions, delivery) is `muster-gateway`'s.
 
@@ -10,7 +10,7 @@ mod facts;
 mod head;
 mod link;
 mod options;
-mod serve;
+mod protocol;
 mod state;
 mod ticket;
 mod ws;
@@ -18,5 +18,5 @@ mod ws;
 pub use compile::NativeGateway;
 pub use enrol::router;
 pub use options::Options;
-pub use serve::serve;
+pub use protocol::protocol;
 pub use state::{NativeState, Parts};

@@ -7,12 +7,7 @@ use muster_codec_native::{LinkLimits, MESSAGE_BYTES_MAX};
 /// Bounds and times; the defaults suit 100,000 agents.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Open connections; above it new ones are closed at once.
-    pub connections_max: usize,
-    /// TLS handshakes and first requests at a time; above it no connection is accepted, and the
-    /// kernel's backlog and the clients' SYN retries are the queue.
-    pub handshakes_max: usize,
-    /// Time for the TLS handshake, and again for the first request, and again for the hello.
+    /// Time for a link's request, and again for the hello.
     pub handshake_timeout: Duration,
     /// About how often a silent agent is pinged.
     pub ping_interval: Duration,
@@ -24,8 +19,6 @@ pub struct Options {
     pub frame_bytes_max: usize,
     /// Batches an agent may send ahead of their acknowledgement.
     pub batches_in_flight: usize,
-    /// Enrolments per second; above it machines are told to come later.
-    pub enrolments_per_second: u32,
     /// How far the clock of an enrolling machine may be off.
     pub clock_skew_max: Duration,
 }
@@ -33,15 +26,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            connections_max: 200_000,
-            handshakes_max: 512,
             handshake_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(30),
             write_timeout: Duration::from_secs(20),
             clone_probe: Duration::from_secs(3),
             frame_bytes_max: MESSAGE_BYTES_MAX,
             batches_in_flight: 8,
-            enrolments_per_second: 200,
             clock_skew_max: Duration::from_secs(24 * 3600),
         }
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use muster_catalog::Catalog;
 use muster_endpoints::{Agent, Directory, Presence};
-use muster_gateway::{Admissions, Delivery, Ingest, Metrics, Sessions};
+use muster_gateway::listener::Proxies;
+use muster_gateway::{Admissions, Delivery, Enrolments, Ingest, Metrics, Sessions};
 use muster_types::{AgentNo, Clock};
 use rand::Rng as _;
 use tokio::time::Instant;
 
 use crate::Options;
-use crate::enrol::EnrolRate;
 use crate::ticket::Tickets;
 
 /// What the native gateway is built from.
@@ -31,6 +31,10 @@ pub struct Parts {
     pub ingest: Ingest,
     /// How much of it now.
     pub admissions: Arc<Admissions>,
+    /// How many enrolments now.
+    pub enrolments: Arc<Enrolments>,
+    /// Whose word about an agent's address counts.
+    pub proxies: Proxies,
     /// Who is connected here.
     pub sessions: Arc<Sessions>,
     /// The way down.
@@ -54,13 +58,14 @@ pub struct NativeState {
     pub(crate) presence: Presence,
     pub(crate) ingest: Ingest,
     pub(crate) admissions: Arc<Admissions>,
+    pub(crate) enrolments: Arc<Enrolments>,
+    pub(crate) proxies: Proxies,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) server_cas: Arc<ArcSwap<String>>,
     pub(crate) tickets: Tickets,
-    pub(crate) enrol_rate: EnrolRate,
     /// When the catalog was last asked for an unknown agent; those that ask wait in turn.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -73,7 +78,6 @@ impl NativeState {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let tickets = Tickets::new(&parts.ticket_key);
-        let enrol_rate = EnrolRate::new(parts.options.enrolments_per_second);
         Arc::new(Self {
             options: parts.options,
             version: parts.version,
@@ -82,13 +86,14 @@ impl NativeState {
             presence: parts.presence,
             ingest: parts.ingest,
             admissions: parts.admissions,
+            enrolments: parts.enrolments,
+            proxies: parts.proxies,
             sessions: parts.sessions,
             delivery: parts.delivery,
             clock: parts.clock,
             metrics: parts.metrics,
             server_cas: parts.server_cas,
             tickets,
-            enrol_rate,
             asked: tokio::sync::Mutex::default(),
         })
     }

@@ -2,8 +2,8 @@
 
 mod rig;
 
-use muster_codec_native::{Credential, RefusalReason};
-use muster_gateway::Refusal;
+use muster_codec_native::{Credential, ENROL_PATH, RefusalReason};
+use muster_gateway::{EnrolmentRates, Refusal};
 use muster_gateway_native::Options;
 use muster_types::{AgentNo, Timestamp};
 use rig::Rig;
@@ -63,19 +63,50 @@ async fn refusals_say_why_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn enrolments_are_bounded_in_rate() {
-    let options = Options { enrolments_per_second: 1, ..Options::default() };
-    let rig = Rig::with(options).await;
-    let request = |key: &Key| rig.request(key, Credential::Secret("guessed".into()));
-    let mut reasons = Vec::new();
+async fn enrolments_with_a_good_secret_are_bounded_in_rate() {
+    let rates = EnrolmentRates { per_second: 1, ..EnrolmentRates::default() };
+    let rig = Rig::limited(Options::default(), rates).await;
     for _ in 0..3 {
-        let refusal = rig.try_enrol(&request(&Key::new())).await.unwrap_err();
-        if refusal.reason == RefusalReason::Busy {
-            assert!(refusal.retry_after_ms > 0);
-        }
-        reasons.push(refusal.reason);
+        let guess = rig.request(&Key::new(), Credential::Secret("guessed".into()));
+        let refusal = rig.try_enrol(&guess).await.unwrap_err();
+        assert_eq!(refusal.reason, RefusalReason::WrongSecret, "guesses take nobody's place");
     }
-    assert!(reasons.contains(&RefusalReason::Busy), "{reasons:?}");
+    let request = || rig.request(&Key::new(), Credential::Secret(rig.secret.clone()));
+    rig.try_enrol(&request()).await.expect("the first one's place");
+    let mut busy = 0;
+    for _ in 0..3 {
+        if let Err(refusal) = rig.try_enrol(&request()).await {
+            assert_eq!(refusal.reason, RefusalReason::Busy);
+            assert!(refusal.retry_after_ms > 0);
+            busy += 1;
+        }
+    }
+    assert!(busy > 0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn each_address_may_try_so_often() {
+    let rates =
+        EnrolmentRates { source_per_second: 1, source_burst: 2, ..EnrolmentRates::default() };
+    let rig = Rig::limited(Options::default(), rates).await;
+    let from = |address: &str| {
+        let request = rig.request(&Key::new(), Credential::Secret("guessed".into()));
+        let body = serde_json::to_string(&request).unwrap();
+        format!(
+            "POST {ENROL_PATH} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             x-forwarded-for: {address}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let mut refusals = Vec::new();
+    for _ in 0..6 {
+        refusals.push(rig.http(from("192.0.2.7")).await.0);
+    }
+    assert_eq!(refusals[..2], [401, 401]);
+    assert!(refusals.contains(&503), "{refusals:?}");
+    assert_eq!(rig.http(from("192.0.2.8")).await.0, 401, "another address is not in its way");
+    assert_eq!(rig.http(from("1.1.1.1, 192.0.2.9")).await.0, 401, "who the proxy says it is");
     rig.stop().await;
 }
 

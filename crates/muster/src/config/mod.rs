@@ -6,6 +6,7 @@
 mod listen;
 mod load;
 mod model;
+mod network;
 mod port_owner;
 mod sample;
 mod units;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::listen::Listen;
+use super::network::Network;
 use super::units::{Size, Span};
 
 /// Everything a server can be told. One file serves every machine of an installation.
@@ -116,7 +117,7 @@ pub struct BusConfig {
 pub struct Listeners {
     /// For people and programs: REST.
     pub operators: Listen,
-    /// Proxies in front of it, by address, whose `X-Forwarded-For` is believed.
+    /// Proxies in front of the operators' listener, by address, whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// For agents.
     pub agents: Listen,
@@ -143,12 +144,25 @@ pub struct TlsConfig {
 pub struct AgentsConfig {
     /// Bytes of agents' messages in memory at once, over all connections.
     pub bytes_in_flight: Size,
+    /// File with the CA (PEM) of agents' client certificates. With it an agent may present one; an
+    /// enrolment secret can require it. Default: none is asked for.
+    pub client_ca: Option<PathBuf>,
     /// Connections at once; more are closed before their handshake.
     pub connections: u32,
-    /// Enrolments per second.
+    /// Connections of one address at once. Loopback and trusted proxies are exempt. Default: half of
+    /// `connections`.
+    pub connections_per_address: Option<u32>,
+    /// Enrolments per second with a good secret, all together.
     pub enrolments_per_second: u32,
+    /// Enrolments one address may try at once. Loopback and trusted proxies are exempt.
+    pub enrolments_per_address: u32,
+    /// Enrolments one address may try per second after that.
+    pub enrolments_per_address_per_second: u32,
     /// How often an idle link is probed.
     pub ping_interval: Span,
+    /// Proxies in front of the agents' listener, as networks (`10.0.0.0/8`), whose `X-Forwarded-For` is
+    /// believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// Limits of SQL over results. Each query runs in a child process of its own.
@@ -255,9 +269,14 @@ impl Default for AgentsConfig {
     fn default() -> Self {
         Self {
             bytes_in_flight: Size::mib(256),
+            client_ca: None,
             connections: 200_000,
+            connections_per_address: None,
             enrolments_per_second: 200,
+            enrolments_per_address: 100,
+            enrolments_per_address_per_second: 20,
             ping_interval: Span(std::time::Duration::from_secs(30)),
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -11,7 +11,8 @@ use muster_cluster::secrets::Key;
 use muster_cluster::{Cluster, InstanceInfo, Job, Role, Roles};
 use muster_codec_native::NativeDecoder;
 use muster_endpoints::{Directory, Presence};
-use muster_gateway::{Admissions, Delivery, Ingest, Metrics, Sessions};
+use muster_gateway::listener::{ListenerOptions, Proxies};
+use muster_gateway::{Admissions, Delivery, EnrolmentRates, Enrolments, Ingest, Metrics, Sessions};
 use muster_gateway_native::{NativeGateway, NativeState, Parts};
 use muster_hunts::{Dispatcher, Hunts};
 use muster_intake::janitor::Janitor;
@@ -57,6 +58,8 @@ pub struct Server {
     pub(super) sessions: Arc<Sessions>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) native: Arc<NativeState>,
+    pub(super) agents: ListenerOptions,
+    pub(super) gateway_metrics: Arc<Metrics>,
     pub(super) api: ApiState,
     pub(super) api_shutdown: CancellationToken,
     pub(super) api_tasks: TaskTracker,
@@ -88,6 +91,28 @@ fn roles(config: &Config) -> Roles {
         }
     }
     roles.into_iter().collect()
+}
+
+/// Bounds of the agents' listener.
+fn agents_listener(config: &Config) -> ListenerOptions {
+    let agents = &config.agents;
+    ListenerOptions {
+        connections_max: agents.connections as usize,
+        connections_per_source_max: agents.connections_per_address.map(|most| most as usize),
+        proxies: Proxies::new(agents.trusted_proxies.iter().map(|network| network.0)),
+        ..ListenerOptions::default()
+    }
+}
+
+/// Bounds on enrolments, of all gateways together.
+fn enrolments(config: &Config, proxies: Proxies) -> Arc<Enrolments> {
+    let agents = &config.agents;
+    let rates = EnrolmentRates {
+        per_second: agents.enrolments_per_second,
+        source_per_second: agents.enrolments_per_address_per_second,
+        source_burst: agents.enrolments_per_address,
+    };
+    Arc::new(Enrolments::new(rates, proxies))
 }
 
 fn janitor_options(config: &Config, writer: String) -> muster_intake::janitor::Options {
@@ -182,10 +207,10 @@ impl Server {
             || rand::random::<[u8; 32]>().to_vec(),
         );
         let ticket_key = ticket_key.await.context("read the ticket key")?;
+        let agents = agents_listener(&config);
+        let enrolments = enrolments(&config, agents.proxies.clone());
         let native = NativeState::new(Parts {
             options: muster_gateway_native::Options {
-                connections_max: config.agents.connections as usize,
-                enrolments_per_second: config.agents.enrolments_per_second,
                 ping_interval: config.agents.ping_interval.0,
                 ..muster_gateway_native::Options::default()
             },
@@ -195,6 +220,8 @@ impl Server {
             presence: presence.clone(),
             ingest: ingest.clone(),
             admissions: Arc::new(admissions),
+            enrolments,
+            proxies: agents.proxies.clone(),
             sessions: sessions.clone(),
             delivery: delivery.clone(),
             clock: clock.clone(),
@@ -268,8 +295,10 @@ impl Server {
             tasks: api_tasks.clone(),
         });
         let registry = metrics::registry(metrics::Sources {
-            gateway: gateway_metrics,
+            gateway: gateway_metrics.clone(),
             stream: planes.stream.clone(),
+            catalog: planes.catalog.clone(),
+            bus: planes.bus.clone(),
             directory: directory.clone(),
             worker: worker.as_ref().map(Worker::stats),
         });
@@ -288,6 +317,8 @@ impl Server {
             sessions,
             delivery,
             native,
+            agents,
+            gateway_metrics,
             api,
             api_shutdown,
             api_tasks,

@@ -61,7 +61,7 @@ impl Certificates {
             fingerprint: authority.fingerprint()?,
             names: ArcSwap::from_pointee(names),
             operators: Arc::new(ArcSwap::new(tls::for_operators(config, &leaf)?)),
-            agents: Arc::new(ArcSwap::new(tls::for_agents(&leaf)?)),
+            agents: Arc::new(ArcSwap::new(tls::for_agents(config, &leaf)?)),
             authority,
         })
     }
@@ -78,7 +78,8 @@ impl Certificates {
     pub fn renew(&self, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
         let names = names::machine_names(&config.names, &names::addresses());
         let leaf = self.authority.issue(&names, clock)?;
-        let (operators, agents) = (tls::for_operators(config, &leaf)?, tls::for_agents(&leaf)?);
+        let operators = tls::for_operators(config, &leaf)?;
+        let agents = tls::for_agents(config, &leaf)?;
         self.operators.store(operators);
         self.agents.store(agents);
         self.names.store(Arc::new(names));

@@ -16,6 +16,10 @@ pub struct Sources {
     pub gateway: Arc<muster_gateway::Metrics>,
     /// The stream's fill.
     pub stream: Arc<dyn Stream>,
+    /// How often it is asked.
+    pub catalog: muster_catalog::Catalog,
+    /// How much is published on it.
+    pub bus: Arc<muster_bus::CountedBus>,
     /// Endpoints and agents.
     pub directory: muster_endpoints::Directory,
     /// What the worker did, on an instance that has one.
@@ -66,6 +70,10 @@ impl Collector for Sources {
         ] {
             number(&mut encoder, name, help, value, true)?;
         }
+        let calls = "Reads, statements and transactions of the catalog";
+        number(&mut encoder, "catalog_calls", calls, self.catalog.calls(), false)?;
+        let published = "Hints published on the bus";
+        number(&mut encoder, "bus_published", published, self.bus.published(), false)?;
         if let Some(worker) = &self.worker {
             encode_worker(&mut encoder, &worker.borrow())?;
         }

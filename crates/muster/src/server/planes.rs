@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use muster_archive::Archive;
-use muster_bus::Bus;
+use muster_bus::{Bus, CountedBus};
 use muster_bus::local::LocalBus;
 use muster_catalog::{Catalog, Options};
 use muster_stream::Stream;
@@ -27,7 +27,7 @@ pub struct Planes {
     /// Facts at rest.
     pub archive: Archive,
     /// Hints.
-    pub bus: Arc<dyn Bus>,
+    pub bus: Arc<CountedBus>,
 }
 
 /// The catalog's URL: the configured one, or SQLite in the data folder.
@@ -55,7 +55,7 @@ impl Planes {
         catalog.migrate().await.context("migrate the catalog")?;
         let archive = Archive::open(&archive_url(config)).context("open the archive")?;
         let (stream, log) = open_stream(config).await?;
-        let bus = open_bus(config)?;
+        let bus = CountedBus::new(open_bus(config));
         Ok(Self { catalog, stream, log, archive, bus })
     }
 }
@@ -93,11 +93,11 @@ fn stream_quota(config: &Config, dir: &Path) -> u64 {
     config.stream.quota.0.min(quarter)
 }
 
-fn open_bus(config: &Config) -> anyhow::Result<Arc<dyn Bus>> {
+fn open_bus(config: &Config) -> Arc<dyn Bus> {
     if let Some(path) = config.bus.url.strip_prefix("relay://") {
-        return Ok(muster_bus::relay::Client::new(Path::new(path), BUS_CAPACITY));
+        return muster_bus::relay::Client::new(Path::new(path), BUS_CAPACITY);
     }
-    Ok(LocalBus::new(BUS_CAPACITY))
+    LocalBus::new(BUS_CAPACITY)
 }
 
 /// The data folder as other processes must name it.

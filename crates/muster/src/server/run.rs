@@ -145,6 +145,8 @@ impl Running {
             sessions,
             delivery,
             native,
+            agents,
+            gateway_metrics,
             api,
             api_shutdown,
             api_tasks,
@@ -200,12 +202,16 @@ impl Running {
                 let _guard = agents_runtime.enter();
                 tokio::net::TcpListener::from_std(listeners.agents).context("listen for agents")?
             };
-            let tls = certificates.agents.clone();
-            let serving = muster_gateway_native::serve(
+            // Asked in this order whose a connection is; the router has what nobody claims.
+            let protocols = vec![muster_gateway_native::protocol(native.clone())];
+            let fallback = muster_gateway_native::router(native);
+            let serving = muster_gateway::listener::serve(
                 listener,
-                tls,
-                native,
-                axum::Router::new(),
+                certificates.agents.clone(),
+                agents,
+                protocols,
+                fallback,
+                gateway_metrics,
                 front.token.clone(),
             );
             front.run(agents_runtime, &failed, serving);

@@ -4,34 +4,57 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::ca::Leaf;
 use crate::config::Config;
 
-/// The configuration of the agents' listener: the leaf of the installation's CA, HTTP/1.1.
-pub fn for_agents(leaf: &Leaf) -> anyhow::Result<Arc<ServerConfig>> {
-    build(leaf.chain.clone(), leaf.key.clone_key(), &[b"http/1.1"])
+/// The configuration of the agents' listener: the leaf of the installation's CA, HTTP/1.1, and client
+/// certificates where there is a CA for them: one that is presented must be good.
+pub fn for_agents(config: &Config, leaf: &Leaf) -> anyhow::Result<Arc<ServerConfig>> {
+    let verifier = match &config.agents.client_ca {
+        Some(path) => client_verifier(path)?,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
+    build(verifier, leaf.chain.clone(), leaf.key.clone_key(), &[b"http/1.1"])
+}
+
+fn client_verifier(path: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain("agents.client_ca", path)? {
+        let added = roots.add(certificate);
+        added.with_context(|| format!("agents.client_ca: {} is no CA", path.display()))?;
+    }
+    WebPkiClientVerifier::builder(Arc::new(roots))
+        .allow_unauthenticated()
+        .build()
+        .with_context(|| format!("agents.client_ca: {}", path.display()))
 }
 
 /// The configuration of the operators' listener: the operators' own certificate when there is one.
 pub fn for_operators(config: &Config, leaf: &Leaf) -> anyhow::Result<Arc<ServerConfig>> {
     let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
+    let no_client = WebPkiClientVerifier::no_client_auth();
     match (&config.tls.certificate, &config.tls.key) {
-        (Some(certificate), Some(key)) => build(read_chain(certificate)?, read_key(key)?, alpn),
-        _ => build(leaf.chain.clone(), leaf.key.clone_key(), alpn),
+        (Some(certificate), Some(key)) => {
+            build(no_client, read_chain("tls.certificate", certificate)?, read_key(key)?, alpn)
+        }
+        _ => build(no_client, leaf.chain.clone(), leaf.key.clone_key(), alpn),
     }
 }
 
 fn build(
+    clients: Arc<dyn ClientCertVerifier>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     alpn: &[&[u8]],
 ) -> anyhow::Result<Arc<ServerConfig>> {
     let mut config = ServerConfig::builder()
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)
         .context("use the server certificate with its key")?;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
@@ -40,11 +63,11 @@ fn build(
     Ok(Arc::new(config))
 }
 
-fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+fn read_chain(key: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| anyhow::anyhow!("tls.certificate: {}: {error}", path.display()))?;
-    anyhow::ensure!(!chain.is_empty(), "tls.certificate: {} holds no certificate", path.display());
+        .map_err(|error| anyhow::anyhow!("{key}: {}: {error}", path.display()))?;
+    anyhow::ensure!(!chain.is_empty(), "{key}: {} holds no certificate", path.display());
     Ok(chain)
 }
 

@@ -64,7 +64,7 @@ where
     wire.send(welcome.into(), state).await?;
     // Registered after the welcome is written, so that no task is pushed before it.
     let registered = state.sessions.open(whose, hello.process_nonce);
-    crate::facts::note(state, &agent, &hello, peer).await;
+    crate::facts::note(state, &agent, &hello, peer.ip()).await;
     // Blocked or removed while it was not in the registry yet.
     let snapshot = state.directory.snapshot();
     if snapshot.agent(agent.no).is_some_and(|agent| agent.state != AgentState::Active) {

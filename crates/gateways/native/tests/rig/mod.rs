@@ -14,8 +14,10 @@ use muster_archive::Archive;
 use muster_bus::Bus;
 use muster_bus::local::LocalBus;
 use muster_endpoints::{Directory, NewSecret, Presence, create_secret};
+use muster_gateway::listener::{ListenerOptions, Proxies};
 use muster_gateway::{
-    Admissions, Delivery, Gateway, Ingest, Metrics, Options as AdmissionOptions, Sessions,
+    Admissions, Delivery, EnrolmentRates, Enrolments, Gateway, Ingest, Metrics,
+    Options as AdmissionOptions, Sessions,
 };
 use muster_gateway_native::{NativeGateway, NativeState, Options, Parts};
 use muster_hunts::Hunts;
@@ -55,6 +57,11 @@ impl Rig {
     }
 
     pub async fn with(options: Options) -> Self {
+        Self::limited(options, EnrolmentRates::default()).await
+    }
+
+    /// Loopback is a trusted proxy here: `X-Forwarded-For` says who an agent is.
+    pub async fn limited(options: Options, rates: EnrolmentRates) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = TempCatalog::sqlite().await.unwrap();
@@ -98,6 +105,12 @@ impl Rig {
             Arc::clone(&clock),
             Arc::clone(&metrics),
         );
+        let proxies = Proxies::new(["127.0.0.0/8".parse().unwrap()]);
+        let listener_options = ListenerOptions {
+            handshake_timeout: options.handshake_timeout,
+            proxies: proxies.clone(),
+            ..ListenerOptions::default()
+        };
         let state = NativeState::new(Parts {
             options,
             version: "0.1.0".into(),
@@ -106,6 +119,8 @@ impl Rig {
             presence: presence.clone(),
             ingest,
             admissions,
+            enrolments: Arc::new(Enrolments::new(rates, proxies.clone())),
+            proxies,
             sessions: Arc::clone(&sessions),
             delivery: Arc::clone(&delivery),
             clock,
@@ -123,7 +138,15 @@ impl Rig {
         let mut tasks = JoinSet::new();
         let fallback = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok" }));
         let tls = Arc::new(ArcSwap::new(server));
-        tasks.spawn(muster_gateway_native::serve(listener, tls, state, fallback, shutdown.clone()));
+        tasks.spawn(muster_gateway::listener::serve(
+            listener,
+            tls,
+            listener_options,
+            vec![muster_gateway_native::protocol(Arc::clone(&state))],
+            muster_gateway_native::router(state).merge(fallback),
+            Arc::clone(&metrics),
+            shutdown.clone(),
+        ));
         tasks.spawn(delivery.run(shutdown.clone()));
         let (hunting, stop) = (hunts.clone(), shutdown.clone());
         tasks.spawn(async move { hunting.run(stop).await });
