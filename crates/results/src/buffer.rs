@@ -9,8 +9,8 @@ use crate::builder::{Appended, BadRows, Cell};
 use crate::cell::{self, Put, Scalar};
 use crate::column::Column;
 use crate::parse::{self, Sink};
-use crate::system::Run;
-use crate::table::{RowMeta, TableSpec};
+use crate::system::{Run, Sources};
+use crate::table::{Origin, RowMeta, TableSpec};
 use crate::{ColumnDecl, ColumnType, limits, sql_name, widen};
 
 /// Names that were looked up are remembered by their place in the row: agents send the same keys
@@ -22,6 +22,7 @@ pub(crate) struct TableBuffer {
     pub(crate) spec: Arc<TableSpec>,
     pub(crate) columns: Vec<Column>,
     pub(crate) runs: Vec<Run>,
+    pub(crate) sources: Sources,
     pub(crate) raw: Column,
     pub(crate) extra: Column,
     index: HashMap<String, usize>,
@@ -51,6 +52,7 @@ impl TableBuffer {
             spec: Arc::clone(spec),
             columns: Vec::new(),
             runs: Vec::new(),
+            sources: Sources::default(),
             raw: text("_raw"),
             extra: text("_extra"),
             index: HashMap::new(),
@@ -84,6 +86,7 @@ impl TableBuffer {
         &mut self,
         spec: &Arc<TableSpec>,
         meta: &RowMeta,
+        origin: Origin<'_>,
         format: RowFormat,
         body: &str,
     ) -> Result<Appended, BadRows> {
@@ -111,7 +114,7 @@ impl TableBuffer {
                 cell::put(raw, Scalar::Text(text));
             });
         }
-        self.close(meta);
+        self.close(meta, origin);
         Ok(Appended {
             rows: u32::try_from(self.rows - self.start).unwrap_or(u32::MAX),
             bytes: body.len() as u64,
@@ -123,6 +126,7 @@ impl TableBuffer {
         &mut self,
         spec: &Arc<TableSpec>,
         meta: &RowMeta,
+        origin: Origin<'_>,
         row: &[(&str, Cell<'_>)],
     ) {
         self.adopt(spec);
@@ -137,7 +141,7 @@ impl TableBuffer {
             }
         }
         self.rows += 1;
-        self.close(meta);
+        self.close(meta, origin);
     }
 
     fn read(&mut self, format: RowFormat, body: &str) -> Result<(), BadRows> {
@@ -177,7 +181,7 @@ impl TableBuffer {
     }
 
     /// Notes whose rows the last ones are. Rows of one record are numbered through.
-    fn close(&mut self, meta: &RowMeta) {
+    fn close(&mut self, meta: &RowMeta, origin: Origin<'_>) {
         let len = self.rows - self.start;
         if len > 0 {
             let same = self
@@ -187,7 +191,8 @@ impl TableBuffer {
             let first = same.map_or(0, |last| {
                 last.first.saturating_add(u32::try_from(last.len).unwrap_or(u32::MAX))
             });
-            self.runs.push(Run { meta: *meta, start: self.start, len, first });
+            let origin = self.sources.place(origin);
+            self.runs.push(Run { meta: *meta, start: self.start, len, first, origin });
         }
         let columns = self.columns.iter().chain([&self.raw, &self.extra]);
         self.size = columns.map(|column| column.bytes(self.rows)).sum::<usize>()

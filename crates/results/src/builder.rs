@@ -8,7 +8,8 @@ use muster_types::{OrgId, RowFormat};
 
 use crate::buffer::TableBuffer;
 use crate::container::SegmentWriter;
-use crate::table::{PartInfo, RowClass, RowMeta, TableSpec};
+use crate::current::MIXED;
+use crate::table::{Origin, PartInfo, RowClass, RowMeta, TableSpec};
 use crate::{Error, limits};
 
 /// What an append did.
@@ -110,10 +111,25 @@ impl SegmentBuilder {
         format: RowFormat,
         json: &[u8],
     ) -> Result<Appended, BadRows> {
+        self.append_from(table, meta, Origin::Task, format, json)
+    }
+
+    /// As [`SegmentBuilder::append_json`], for rows of a schedule or a step of a state.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_from(
+        &mut self,
+        table: &Arc<TableSpec>,
+        meta: &RowMeta,
+        origin: Origin<'_>,
+        format: RowFormat,
+        json: &[u8],
+    ) -> Result<Appended, BadRows> {
         let body = std::str::from_utf8(json)?;
         let buffer = buffer(&mut self.tables, table, meta);
         let before = buffer.size();
-        let result = buffer.append_json(table, meta, format, body);
+        let result = buffer.append_json(table, meta, origin, format, body);
         self.bytes = self.bytes - before + buffer.size();
         let appended = result?;
         self.rows += u64::from(appended.rows);
@@ -122,9 +138,20 @@ impl SegmentBuilder {
 
     /// Adds one row of our own. Names that the table does not declare are left out.
     pub fn append_row(&mut self, table: &Arc<TableSpec>, meta: &RowMeta, row: &[(&str, Cell<'_>)]) {
+        self.append_row_from(table, meta, Origin::Task, row);
+    }
+
+    /// As [`SegmentBuilder::append_row`], for a mark of a state, which has no value.
+    pub fn append_row_from(
+        &mut self,
+        table: &Arc<TableSpec>,
+        meta: &RowMeta,
+        origin: Origin<'_>,
+        row: &[(&str, Cell<'_>)],
+    ) {
         let buffer = buffer(&mut self.tables, table, meta);
         let before = buffer.size();
-        buffer.append_row(table, meta, row);
+        buffer.append_row(table, meta, origin, row);
         self.bytes = self.bytes - before + buffer.size();
         self.rows += 1;
     }
@@ -174,7 +201,7 @@ fn buffer<'t>(
         org: meta.org,
         table: crate::fold(&table.name).into_owned(),
         class: table.class,
-        day: meta.received_at.day(),
+        day: if table.class == RowClass::Current { MIXED } else { meta.received_at.day() },
     };
     tables.entry(key).or_insert_with(|| TableBuffer::new(table))
 }

@@ -14,6 +14,7 @@ use parquet::schema::types::ColumnPath;
 
 use crate::buffer::TableBuffer;
 use crate::builder::PartKey;
+use crate::current::Layout;
 use crate::system::{self, Run, time_type};
 use crate::table::{PartInfo, RowClass};
 use crate::{ColumnDecl, ColumnType, Error, limits};
@@ -71,15 +72,23 @@ pub(crate) enum Purpose {
 pub(crate) struct FileWriter(ArrowWriter<Vec<u8>>);
 
 impl FileWriter {
-    pub(crate) fn new(schema: SchemaRef, json: &[&str], to: Purpose) -> Result<Self, Error> {
+    /// `layout` is told of a part of the current class.
+    pub(crate) fn new(
+        schema: SchemaRef,
+        json: &[&str],
+        layout: Option<&Layout>,
+        to: Purpose,
+    ) -> Result<Self, Error> {
         let statistics = match to {
             Purpose::Fresh => EnabledStatistics::Chunk,
             Purpose::Settled => EnabledStatistics::Page,
         };
         let json = (!json.is_empty()).then(|| {
             let names = serde_json::Value::from(json.to_vec()).to_string();
-            vec![KeyValue::new(JSON_COLUMNS.to_owned(), names)]
+            KeyValue::new(JSON_COLUMNS.to_owned(), names)
         });
+        let metadata: Vec<KeyValue> = json.into_iter().chain(layout.map(Layout::note)).collect();
+        let metadata = (!metadata.is_empty()).then_some(metadata);
         let row = || ColumnPath::from("_row");
         let properties = WriterProperties::builder()
             .set_created_by("muster".to_owned())
@@ -91,7 +100,7 @@ impl FileWriter {
             .set_max_row_group_row_count(Some(limits::ROW_GROUP_ROWS))
             .set_column_dictionary_enabled(row(), false)
             .set_column_encoding(row(), Encoding::DELTA_BINARY_PACKED)
-            .set_key_value_metadata(json)
+            .set_key_value_metadata(metadata)
             .build();
         // Our types follow from Parquet's own; a copy of the Arrow schema would cost small parts.
         let options =
@@ -114,9 +123,16 @@ impl TableBuffer {
         let rows = self.rows();
         let part = self.describe(key);
         let order = sort(&mut self.runs, part.class);
-        let mut columns = system::columns(&self.runs, rows);
-        let hidden_from = columns.iter().position(|(field, _)| field.name() == "_org");
-        let hidden = columns.split_off(hidden_from.unwrap_or(columns.len()));
+        let current = part.class == RowClass::Current;
+        let (mut columns, hidden) = if current {
+            system::current_columns(&self.runs, rows, &self.sources)
+        } else {
+            let mut columns = system::columns(&self.runs, rows, &self.sources);
+            let hidden_from = columns.iter().position(|(field, _)| field.name() == "_org");
+            let hidden = columns.split_off(hidden_from.unwrap_or(columns.len()));
+            (columns, hidden)
+        };
+        let layout = current.then(|| Layout::fresh(&self.spec));
         let mut json = Vec::new();
         for column in &self.columns {
             if column.kind() == ColumnType::Json {
@@ -127,14 +143,14 @@ impl TableBuffer {
         columns
             .extend(own.into_iter().filter_map(|column| finished(column, rows, order.as_deref())));
         columns.extend(hidden);
-        let kept = [self.raw, self.extra].into_iter();
+        let kept = [self.raw, self.extra].into_iter().filter(|_| !current);
         columns.extend(kept.filter_map(|column| finished(column, rows, order.as_deref())));
         let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
         let schema = Arc::new(Schema::new(fields));
         let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
             .map_err(parquet::errors::ParquetError::from)?;
         let json: Vec<&str> = json.iter().map(String::as_str).collect();
-        let mut file = FileWriter::new(schema, &json, Purpose::Fresh)?;
+        let mut file = FileWriter::new(schema, &json, layout.as_ref(), Purpose::Fresh)?;
         file.write(&batch)?;
         Ok((part, file.finish()?))
     }
@@ -182,7 +198,8 @@ fn finished(
 fn sort(runs: &mut [Run], class: RowClass) -> Option<Vec<Range<usize>>> {
     let key = |run: &Run| {
         let meta = &run.meta;
-        let hunt = if class == RowClass::Scheduled { 0 } else { meta.hunt.0 };
+        let by_agent = matches!(class, RowClass::Scheduled | RowClass::Current);
+        let hunt = if by_agent { 0 } else { meta.hunt.0 };
         (hunt, meta.agent, meta.received_at, meta.shard, meta.pos, run.first)
     };
     if runs.is_sorted_by_key(key) {

@@ -11,6 +11,7 @@ mod cell;
 mod column;
 mod container;
 mod convert;
+mod current;
 mod file;
 mod lattice;
 pub mod limits;
@@ -24,12 +25,13 @@ mod table;
 pub use builder::{Appended, BadRows, BuiltSegment, Cell, SegmentBuilder};
 pub use container::{ContainerError, PartIndex, SegmentWriter, read_container};
 pub use convert::{conform, conform_column, merged_schema};
+pub use current::{BUCKETS, MIXED, bucket, merge_current};
 pub use file::{column_types, data_type};
 pub use lattice::{Types, widen};
 pub use merge::{Dropped, MergeError, MergedPart, Source, merge_parts};
 pub use name::{fold, is_system, sql_name};
-pub use system::{SYSTEM_COLUMNS, SystemColumn, system_fields};
-pub use table::{PartInfo, RowClass, RowMeta, TableSpec};
+pub use system::{CURRENT_COLUMNS, SYSTEM_COLUMNS, SystemColumn, current_fields, system_fields};
+pub use table::{Action, Origin, PartInfo, RowClass, RowMeta, Step, TableSpec};
 
 // The types of the declarations and formats used here.
 pub use muster_types::{ColumnDecl, ColumnType, RowFormat};

@@ -119,14 +119,19 @@ pub fn merge_parts(
     Merge { cursors, schema, info, picked: Vec::new() }.run(dropped)
 }
 
-fn damaged(index: usize, why: &dyn std::fmt::Display) -> MergeError {
+pub(crate) fn damaged(index: usize, why: &dyn std::fmt::Display) -> MergeError {
     MergeError::Damaged { index, reason: why.to_string() }
 }
 
 fn union(cursors: &[Cursor]) -> Vec<ColumnDecl> {
+    united(cursors.iter().flat_map(|cursor| &cursor.types))
+}
+
+/// Each column once, as wide as any of its name.
+pub(crate) fn united<'a>(all: impl Iterator<Item = &'a ColumnDecl>) -> Vec<ColumnDecl> {
     let mut columns: Vec<ColumnDecl> = Vec::new();
     let mut slots = std::collections::HashMap::new();
-    for column in cursors.iter().flat_map(|cursor| &cursor.types) {
+    for column in all {
         let slot = *slots.entry(column.name.clone()).or_insert_with(|| {
             columns.push(column.clone());
             columns.len() - 1
@@ -253,7 +258,7 @@ impl Merge {
         let columns = std::mem::take(&mut self.info.columns);
         let json = columns.iter().filter(|column| column.kind == ColumnType::Json);
         let json: Vec<&str> = json.map(|column| column.name.as_str()).collect();
-        let mut file = FileWriter::new(Arc::clone(&self.schema), &json, Purpose::Settled)?;
+        let mut file = FileWriter::new(Arc::clone(&self.schema), &json, None, Purpose::Settled)?;
         let mut heap: BinaryHeap<_> = self
             .cursors
             .iter()

@@ -21,6 +21,7 @@ pub fn fold(name: &str) -> Cow<'_, str> {
 #[must_use]
 pub fn is_system(folded: &str) -> bool {
     system::SYSTEM_COLUMNS.iter().any(|column| column.name == folded)
+        || system::CURRENT_COLUMNS.contains(&folded)
 }
 
 /// The name under which a column of an agent is stored: folded, and with one more underscore when

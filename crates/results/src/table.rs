@@ -17,11 +17,13 @@ pub enum RowClass {
     Scheduled = 1,
     /// Our own account of what happened: as collected.
     System = 2,
+    /// What there is now by the last word of each scheduled source: for as long as the endpoint is there.
+    Current = 3,
 }
 
 impl RowClass {
     /// All classes.
-    pub const ALL: [Self; 3] = [Self::Collected, Self::Scheduled, Self::System];
+    pub const ALL: [Self; 4] = [Self::Collected, Self::Scheduled, Self::System, Self::Current];
 
     /// The word used in the catalog.
     #[must_use]
@@ -30,6 +32,7 @@ impl RowClass {
             Self::Collected => "collected",
             Self::Scheduled => "scheduled",
             Self::System => "system",
+            Self::Current => "current",
         }
     }
 
@@ -99,6 +102,66 @@ pub struct RowMeta {
     pub pos: Pos,
 }
 
+/// What scheduled rows say of the state of their source; column `_action`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// They came.
+    Added,
+    /// They went.
+    Removed,
+    /// They are all there is, or a part of it.
+    Snapshot,
+}
+
+impl Action {
+    /// The word in SQL.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// Where the rows of one append come from, besides what [`RowMeta`] tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// A task, or ourselves.
+    #[default]
+    Task,
+    /// A schedule.
+    Scheduled {
+        /// Its name.
+        source: &'a str,
+        /// What it says of the state.
+        action: Option<Action>,
+    },
+    /// The same, as a step of the state; for tables of [`RowClass::Current`].
+    Current {
+        /// Its name.
+        source: &'a str,
+        /// Of one agent and source only the greatest generation counts.
+        generation: u32,
+        /// What the rows do.
+        step: Step,
+    },
+}
+
+/// What rows do to the state of their source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// They come into it.
+    Add,
+    /// They leave it.
+    Remove,
+    /// Nothing: the generation is there, and was seen at this time.
+    Mark,
+    /// As [`Step::Mark`], and something between is missing.
+    Gap,
+}
+
 /// One Parquet part of a segment: what the manifest keeps of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartInfo {
@@ -108,7 +171,8 @@ pub struct PartInfo {
     pub table: String,
     /// Class of its rows.
     pub class: RowClass,
-    /// UTC day of `received_time`, counted from 1970-01-01.
+    /// UTC day of `received_time`, counted from 1970-01-01. For [`RowClass::Current`] the bucket of its agents,
+    /// or [`crate::MIXED`].
     pub day: i64,
     /// First byte in the object.
     pub byte_offset: u64,
