@@ -2,7 +2,8 @@
 //!
 //! Level 0 is what a flush wrote; level 1 gathers flushes (several tables in one object, so that
 //! small tables do not make small objects); level 2 is a day that is over, merged once more. Small
-//! parts of level 1 are merged among themselves before that when there are many.
+//! parts of level 1 are merged among themselves before that when there are many. Parts of the current
+//! class have buckets in the place of days, and their own reasons to reach level 2.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use muster_catalog::{Catalog, Row, args};
 use muster_results::{Dropped, RowClass};
 use muster_types::Timestamp;
 
+use crate::current;
 use crate::manifest::{Part, number, part};
 use crate::rewrite::{Job, Rewritten, Terms, rewrite};
 use crate::statements as sql;
@@ -117,9 +119,12 @@ async fn attempt(
 ) -> Result<Option<Compacted>, Error> {
     let (level, groups) = match fresh(catalog, options, unreadable, now).await? {
         groups if !groups.is_empty() => (1, groups),
-        _ => match settled(catalog, options, unreadable, now).await? {
-            Some(found) => found,
-            None => return Ok(None),
+        _ => match current::ripe(catalog, options, unreadable).await? {
+            groups if !groups.is_empty() => (2, groups),
+            _ => match settled(catalog, options, unreadable, now).await? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
         },
     };
     let old: Vec<Part> = groups.iter().flatten().cloned().collect();
@@ -153,7 +158,10 @@ async fn fresh(
         let Group { org, table, class, day } = &group;
         let values = args![old, *org, table, class, *day, PARTS_MAX];
         let rows = catalog.fetch_all(&sql::FRESH_PARTS, values).await?;
-        let parts = within(&rows, unreadable, &mut room, groups.is_empty())?;
+        let most = if class == RowClass::Current.as_str() { current::FRESH_BYTES } else { room };
+        let parts = within(&rows, unreadable, &mut most.min(room), groups.is_empty())?;
+        let taken = parts.iter().map(|part| part.info.byte_count).sum();
+        room = room.saturating_sub(taken);
         if !parts.is_empty() {
             groups.push(parts);
         }
@@ -177,7 +185,7 @@ async fn settled(
         (2, past, (1, 2), options.level2_bytes, 2),
     ];
     for (made, days, levels, bytes, least) in steps {
-        for class in RowClass::ALL {
+        for class in RowClass::ALL.into_iter().filter(|class| *class != RowClass::Current) {
             let small = number(bytes / 2);
             let values =
                 args![class.as_str(), days.0, days.1, levels.0, levels.1, small, least, 1_i64];

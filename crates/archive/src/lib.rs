@@ -8,6 +8,7 @@
 
 pub mod compaction;
 pub mod conformance;
+mod current;
 mod error;
 pub mod manifest;
 mod name;
@@ -26,5 +27,5 @@ pub use store::{Archive, OBJECT_BYTES_MAX, ObjectInfo};
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static muster_catalog::Statement> {
-    statements::STATEMENTS.to_vec()
+    [statements::STATEMENTS, current::STATEMENTS].concat()
 }

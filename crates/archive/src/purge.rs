@@ -27,6 +27,8 @@ pub struct Purged {
     pub next: Place,
     /// Rows that went.
     pub rows: u64,
+    /// Parts passed over because their objects cannot be read: they keep their rows.
+    pub unreadable: u32,
 }
 
 /// Parts looked at in one step.
@@ -34,7 +36,8 @@ const PARTS_MAX: i64 = 256;
 
 /// Goes on from `place` to the next part that may have rows of `options.dropped`, and rewrites it.
 /// `None` at the end of the walk; what was compacted meanwhile had the same options. A walk that
-/// was cut short may begin again.
+/// was cut short may begin again. An object that is damaged or gone is passed over: it must not keep
+/// the rows of all others here.
 ///
 /// # Errors
 /// [`Error::Stale`] when the part was compacted meanwhile: the step can be repeated.
@@ -48,6 +51,7 @@ pub async fn purge_next(
     let values = args![place.object.as_str(), place.part, PARTS_MAX];
     let rows = catalog.fetch_all(&sql::SETTLED_AFTER, values).await?;
     let mut next = None;
+    let mut unreadable = 0;
     for row in &rows {
         let part = part(row)?;
         next = Some(Place { object: part.object.clone(), part: i64::from(part.part) });
@@ -63,11 +67,18 @@ pub async fn purge_next(
             only_to_drop: true,
         };
         let job = Job { parts: vec![part.clone()], dropped: options.dropped.clone() };
-        let done = rewrite(catalog, archive, &[part], vec![job], terms).await?;
+        let done = match rewrite(catalog, archive, &[part], vec![job], terms).await {
+            Err(Error::Damaged { object, .. } | Error::NotFound(object)) => {
+                tracing::error!(object, "object cannot be read; deleted rows stay in it");
+                unreadable += 1;
+                continue;
+            }
+            done => done?,
+        };
         let rows = done.rows_in.saturating_sub(done.rows_out);
-        return Ok(next.map(|next| Purged { next, rows }));
+        return Ok(next.map(|next| Purged { next, rows, unreadable }));
     }
-    Ok(next.map(|next| Purged { next, rows: 0 }))
+    Ok(next.map(|next| Purged { next, rows: 0, unreadable }))
 }
 
 /// Whether the part's ranges allow for rows that are to go.

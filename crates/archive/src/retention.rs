@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster_catalog::{Catalog, Priority, args};
+use muster_catalog::{Catalog, Priority, Row, args};
 use muster_results::{Dropped, RowClass};
 use muster_types::{HuntNo, Timestamp};
 
@@ -48,12 +48,17 @@ pub struct Retained {
     pub rows: u64,
     /// Rows kept for a hold.
     pub held_rows: u64,
+    /// Parts passed over before because their objects cannot be read: they stay whole.
+    pub unreadable: usize,
 }
 
 /// Parts taken out in one transaction.
 const PARTS_MAX: i64 = 256;
+/// Parts looked at when those before cannot be read.
+const LOOKED_AT_MAX: i64 = 16 * PARTS_MAX;
 
-/// One step, if there is one: call again until there is none. Safe to drop at any await.
+/// One step, if there is one: call again until there is none. Safe to drop at any await. An object that
+/// is damaged or gone is passed over; parts of the current class have no age.
 ///
 /// # Errors
 /// [`Error::Stale`] when another process did it meanwhile.
@@ -63,29 +68,64 @@ pub async fn retain_once(
     options: &RetainOptions,
     now: Timestamp,
 ) -> Result<Option<Retained>, Error> {
+    let mut unreadable = BTreeSet::new();
     for class in RowClass::ALL {
         let days = match class {
             RowClass::Scheduled => options.scheduled_days,
             RowClass::Collected | RowClass::System => options.collected_days,
+            RowClass::Current => continue,
         };
         let first_kept = now.day() - i64::from(days);
-        let values = args![class.as_str(), first_kept, now, PARTS_MAX];
-        let rows = catalog.fetch_all(&sql::EXPIRED_PARTS, values).await?;
-        let mut free = Vec::new();
-        for row in &rows {
-            let part = part(row)?;
-            let held = held(catalog, &part, now).await?;
-            if held.is_empty() {
-                free.push(part);
-            } else if free.is_empty() {
-                return keep(catalog, archive, options, part, &held, now).await.map(Some);
+        let mut limit = PARTS_MAX;
+        loop {
+            let values = args![class.as_str(), first_kept, now, limit];
+            let rows = catalog.fetch_all(&sql::EXPIRED_PARTS, values).await?;
+            let step = of_some(catalog, archive, options, &rows, &mut unreadable, now).await?;
+            if let Some(done) = step {
+                return Ok(Some(Retained { unreadable: unreadable.len(), ..done }));
             }
-        }
-        if !free.is_empty() {
-            return drop_parts(catalog, &free, options, now).await.map(Some);
+            if (rows.len() as i64) < limit || limit >= LOOKED_AT_MAX {
+                break;
+            }
+            limit *= 4;
         }
     }
     Ok(None)
+}
+
+/// Takes out what can be of some expired parts; `None` when there is nothing to do, or nothing that can be read.
+async fn of_some(
+    catalog: &Catalog,
+    archive: &Archive,
+    options: &RetainOptions,
+    rows: &[Row],
+    unreadable: &mut BTreeSet<(String, u32)>,
+    now: Timestamp,
+) -> Result<Option<Retained>, Error> {
+    let mut free = Vec::new();
+    for row in rows {
+        let part = part(row)?;
+        let place = (part.object.clone(), part.part);
+        let held = held(catalog, &part, now).await?;
+        if held.is_empty() && free.len() < PARTS_MAX as usize {
+            free.push(part);
+        } else if free.is_empty() && !unreadable.contains(&place) {
+            match keep(catalog, archive, options, part, &held, now).await {
+                Err(Error::Damaged { object, .. } | Error::NotFound(object)) => {
+                    tracing::error!(
+                        object,
+                        "object cannot be read; its held rows cannot be parted"
+                    );
+                    unreadable.insert(place);
+                }
+                done => return done.map(Some),
+            }
+        }
+    }
+    if free.is_empty() {
+        return Ok(None);
+    }
+    drop_parts(catalog, &free, options, now).await.map(Some)
 }
 
 async fn held(catalog: &Catalog, part: &Part, now: Timestamp) -> Result<BTreeSet<HuntNo>, Error> {
@@ -113,7 +153,7 @@ async fn drop_parts(
         }
     }
     let rows = parts.iter().map(|part| part.info.row_count).sum();
-    Ok(Retained { parts: parts.len(), rows, held_rows: 0 })
+    Ok(Retained { parts: parts.len(), rows, ..Retained::default() })
 }
 
 /// Rewrites a part with only the rows of held hunts, each in a part of its own.
@@ -140,5 +180,5 @@ async fn keep(
     };
     let done = rewrite(catalog, archive, &[part], jobs, terms).await?;
     let rows = done.rows_in.saturating_sub(done.rows_out);
-    Ok(Retained { parts: 1, rows, held_rows: done.rows_out })
+    Ok(Retained { parts: 1, rows, held_rows: done.rows_out, unreadable: 0 })
 }

@@ -4,13 +4,15 @@
 //! all of them are still there. Cut short anywhere, it leaves at most an object nobody names.
 
 use muster_catalog::{Catalog, Priority};
-use muster_results::{Dropped, PartInfo, SegmentWriter, Source, merge_parts};
+use muster_results::{
+    Dropped, MergedPart, RowClass, SegmentWriter, Source, merge_current, merge_parts,
+};
 use muster_types::Timestamp;
 
 use crate::manifest::{self, NewSegment, Part};
 use crate::{Archive, Error, segment_name};
 
-/// One part to come: its sources, all of one table, class and day, and what is left out of them.
+/// One part to come, or one per bucket: its sources, all of one table, class and day, and what is left out.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub parts: Vec<Part>,
@@ -63,7 +65,7 @@ pub(crate) async fn rewrite(
     done.rows_in = old.iter().map(|part| part.info.row_count).sum();
     done.bytes_in = old.iter().map(|part| part.info.byte_count).sum();
     for job in jobs {
-        if let Some((info, file)) = merge(archive, job).await? {
+        for MergedPart { info, file } in merge(archive, job).await? {
             done.rows_out += info.row_count;
             done.parts_out += 1;
             out.push(info, &file);
@@ -72,7 +74,11 @@ pub(crate) async fn rewrite(
     if terms.only_to_drop && done.rows_out == done.rows_in {
         return Ok(Rewritten { parts_in: 0, parts_out: 0, ..done });
     }
-    let day = old.first().map_or(0, |part| part.info.day);
+    // The folder of the object; the present state has no day.
+    let day = old.first().map_or(0, |part| match part.info.class {
+        RowClass::Current => terms.now.day(),
+        _ => part.info.day,
+    });
     let object = (!out.is_empty()).then(|| segment_name(day, terms.writer));
     let (bytes, parts) = out.finish();
     let byte_count = bytes.len() as u64;
@@ -104,8 +110,8 @@ pub(crate) async fn rewrite(
     Ok(done)
 }
 
-async fn merge(archive: &Archive, job: Job) -> Result<Option<(PartInfo, Vec<u8>)>, Error> {
-    let Some(first) = job.parts.first() else { return Ok(None) };
+async fn merge(archive: &Archive, job: Job) -> Result<Vec<MergedPart>, Error> {
+    let Some(first) = job.parts.first() else { return Ok(Vec::new()) };
     let (org, class, day) = (first.info.org, first.info.class, first.info.day);
     let table = first.info.table.clone();
     let mut sources = Vec::with_capacity(job.parts.len());
@@ -115,15 +121,18 @@ async fn merge(archive: &Archive, job: Job) -> Result<Option<(PartInfo, Vec<u8>)
     }
     let objects: Vec<String> = job.parts.into_iter().map(|part| part.object).collect();
     // CPU for seconds: off the runtime. A caller that is dropped lets it end in vain.
-    let merged = tokio::task::spawn_blocking(move || {
-        merge_parts(org, &table, class, day, &sources, &job.dropped)
+    let merged = tokio::task::spawn_blocking(move || match class {
+        RowClass::Current => merge_current(org, &table, &sources, &job.dropped),
+        _ => {
+            let merged = merge_parts(org, &table, class, day, &sources, &job.dropped);
+            merged.map(|part| part.into_iter().collect())
+        }
     });
     let merged = merged.await.map_err(|error| Error::Store(format!("merge: {error}")))?;
-    let merged = merged.map_err(|error| match error {
+    merged.map_err(|error| match error {
         muster_results::MergeError::Damaged { index, reason } => {
             Error::Damaged { object: objects[index].clone(), reason }
         }
         error @ muster_results::MergeError::Write(_) => Error::Store(error.to_string()),
-    })?;
-    Ok(merged.map(|merged| (merged.info, merged.file)))
+    })
 }

@@ -286,14 +286,15 @@ muster_catalog::statements! {
     /// Forgets holds that ran out.
     pub FORGET_HOLDS = "DELETE FROM segment_hold WHERE expires_at <= $1";
 
-    /// Fresh parts that are old enough, grouped by what they may be merged with.
+    /// Fresh parts that are old enough, grouped by what they may be merged with. Blocks of uploads are left
+    /// out: their rows are megabytes that may compress to nothing, and they are dropped within a day.
     pub FRESH_GROUPS = "
         SELECT
             p.org, p.table_name, p.class, p.day, COUNT(*) AS parts,
             CAST(SUM(p.byte_count) AS BIGINT) AS bytes
         FROM segment AS s
         JOIN segment_part AS p ON p.object = s.object
-        WHERE s.level = 0 AND s.created_at <= $1
+        WHERE s.level = 0 AND s.created_at <= $1 AND p.table_name <> 'upload_blocks'
         GROUP BY p.org, p.table_name, p.class, p.day
         HAVING COUNT(*) >= $2 OR MIN(s.created_at) <= $3
         ORDER BY parts DESC, p.org, p.table_name, p.class, p.day
@@ -312,7 +313,7 @@ muster_catalog::statements! {
         ORDER BY s.created_at, p.object
         LIMIT $6";
 
-    /// Groups of settled parts that are small yet.
+    /// Groups of settled parts that are small yet; without blocks of uploads, as above.
     pub SMALL_GROUPS = "
         SELECT
             org, table_name, class, day, COUNT(*) AS parts,
@@ -320,6 +321,7 @@ muster_catalog::statements! {
         FROM segment_part
         WHERE class = $1 AND day >= $2 AND day <= $3
             AND level >= $4 AND level <= $5 AND byte_count < $6
+            AND table_name <> 'upload_blocks'
         GROUP BY org, table_name, class, day
         HAVING COUNT(*) >= $7
         ORDER BY parts DESC, org, table_name, day
