@@ -22,13 +22,20 @@ const fn with_servers(name: &'static str, args: &'static [&'static str]) -> Benc
     Bench { name, package: "muster-loadgen", example: "agents_bench", args, servers: true }
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     plain("append", "muster-stream", "append_bench"),
     plain("columns", "muster-results", "columns_bench"),
     plain("intake", "muster-intake", "intake_bench"),
     plain("sql", "muster-query", "sql_bench"),
     with_servers("agents", &["agents", "--agents", "10000"]),
     with_servers("startup", &["startup", "--agents", "100000"]),
+    Bench {
+        name: "osquery-idle",
+        package: "muster-loadgen",
+        example: "osquery_bench",
+        args: &["idle"],
+        servers: true,
+    },
 ];
 
 /// Runs those whose name holds `filter`.

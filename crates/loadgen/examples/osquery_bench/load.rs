@@ -1,0 +1,237 @@
+//! The load: polls over kept connections, or a connection for each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// What is asked for.
+pub const PATH: &str = "/api/v1/osquery/distributed/read";
+/// What an agent hears when there is nothing to do.
+pub const ANSWER: &str = "{\"queries\":{}}";
+/// Loopback addresses connections come from: each has some 28,000 ports, and a closed connection keeps
+/// its port for a minute.
+const SOURCES: u32 = 64;
+/// Connections opened at a time.
+const OPENING: usize = 64;
+/// What an agent waits for all of a request.
+const PATIENCE: Duration = Duration::from_secs(16);
+
+/// Where the polls go.
+#[derive(Clone)]
+pub struct Target {
+    /// The server.
+    pub address: SocketAddr,
+    /// Trusts it.
+    pub tls: TlsConnector,
+    /// One whole request for each agent.
+    pub requests: Rc<[Box<[u8]>]>,
+}
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Requests under way at a time.
+    pub in_flight: usize,
+    /// Requests per second, as even as can be; as many as there can be without.
+    pub rate: Option<u32>,
+    /// For how long.
+    pub time: Duration,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Polls that were answered as they should be.
+    pub answered: u64,
+    /// From the wish to ask to the whole answer, in microseconds; unsorted.
+    pub micros: Vec<u32>,
+    /// Seconds from the first to the last.
+    pub seconds: f64,
+}
+
+type Stream = TlsStream<TcpStream>;
+
+/// Connections with what they ask.
+pub struct Kept(VecDeque<(Stream, usize)>);
+
+impl Kept {
+    /// Opens so many, and asks each of them once.
+    pub async fn open(target: &Target, connections: usize) -> anyhow::Result<Self> {
+        let kept = Rc::new(RefCell::new(VecDeque::with_capacity(connections)));
+        let next = Rc::new(Cell::new(0));
+        let open = || {
+            let (target, kept, next) = (target.clone(), kept.clone(), next.clone());
+            async move {
+                while next.get() < connections {
+                    let no = next.replace(next.get() + 1);
+                    let mut stream = target.connect(no).await?;
+                    target.ask(&mut stream, no).await?;
+                    kept.borrow_mut().push_back((stream, no));
+                }
+                anyhow::Ok(())
+            }
+        };
+        all(OPENING, open).await?;
+        Ok(Self(
+            Rc::try_unwrap(kept).ok().context("a connection is still being opened")?.into_inner(),
+        ))
+    }
+
+    /// Asks each connection in its turn: the one that was not asked for the longest time.
+    pub async fn ask(&mut self, target: &Target, load: Load) -> anyhow::Result<Outcome> {
+        let kept = Rc::new(RefCell::new(std::mem::take(&mut self.0)));
+        let (target, held) = (target.clone(), kept.clone());
+        let outcome = pace(load, move |_| {
+            let (target, kept) = (target.clone(), held.clone());
+            async move {
+                let taken = kept.borrow_mut().pop_front();
+                let (mut stream, agent) =
+                    taken.context("more requests under way than connections")?;
+                target.ask(&mut stream, agent).await?;
+                kept.borrow_mut().push_back((stream, agent));
+                Ok(())
+            }
+        })
+        .await;
+        self.0 = kept.take();
+        outcome
+    }
+}
+
+/// A new connection for each request, with a full handshake.
+pub async fn ask_anew(target: &Target, load: Load) -> anyhow::Result<Outcome> {
+    let target = target.clone();
+    pace(load, move |no| {
+        let target = target.clone();
+        async move {
+            let agent = no as usize;
+            let mut stream = target.connect(agent).await?;
+            target.ask(&mut stream, agent).await?;
+            // As agents do: they say good-bye, and do not wait for an answer to it.
+            let _ = stream.shutdown().await;
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// Does something again and again, in its pace, for a while.
+async fn pace<F, D>(load: Load, once: D) -> anyhow::Result<Outcome>
+where
+    F: Future<Output = anyhow::Result<()>> + 'static,
+    D: Fn(u64) -> F + Clone + 'static,
+{
+    let (begun, next) = (Instant::now(), Rc::new(Cell::new(0u64)));
+    let end = begun + load.time;
+    let micros = Rc::new(RefCell::new(Vec::new()));
+    let work = || {
+        let (once, next, micros) = (once.clone(), next.clone(), micros.clone());
+        async move {
+            loop {
+                let no = next.replace(next.get() + 1);
+                let mut due = Instant::now();
+                if let Some(rate) = load.rate {
+                    // Open loop: a late answer does not put off what comes after it.
+                    due = begun + Duration::from_secs(no) / rate;
+                    sleep_until(due).await;
+                }
+                if due >= end {
+                    return Ok(());
+                }
+                timeout(PATIENCE, once(no)).await.context("no answer in 16 s")??;
+                let took = due.elapsed().as_micros();
+                micros.borrow_mut().push(u32::try_from(took).unwrap_or(u32::MAX));
+            }
+        }
+    };
+    all(load.in_flight, work).await?;
+    let micros = micros.take();
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(Outcome { answered: micros.len() as u64, micros, seconds })
+}
+
+/// So many of these at once, on this thread, until all have ended.
+async fn all<F>(count: usize, make: impl Fn() -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>> + 'static,
+{
+    let set = LocalSet::new();
+    let tasks: Vec<_> = (0..count).map(|_| set.spawn_local(make())).collect();
+    set.run_until(async {
+        for task in tasks {
+            task.await??;
+        }
+        Ok(())
+    })
+    .await
+}
+
+impl Target {
+    async fn connect(&self, no: usize) -> anyhow::Result<Stream> {
+        let socket = TcpSocket::new_v4()?;
+        let from = Ipv4Addr::from(0x7f00_0100 + u32::try_from(no)? % SOURCES);
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(from.into(), 0)).context("no port left")?;
+        let tcp = socket.connect(self.address).await.context("connect")?;
+        tcp.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        self.tls.connect(name, tcp).await.context("handshake")
+    }
+
+    async fn ask(&self, stream: &mut Stream, agent: usize) -> anyhow::Result<()> {
+        stream.write_all(&self.requests[agent % self.requests.len()]).await?;
+        let (mut answer, mut len) = ([0; 1024], 0);
+        while !is_whole(&answer[..len])? {
+            ensure!(len < answer.len(), "an answer of more than {len} bytes");
+            let n = stream.read(&mut answer[len..]).await?;
+            ensure!(n > 0, "the server closed the connection");
+            len += n;
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is all of the answer there should be; an error for another one.
+fn is_whole(answer: &[u8]) -> anyhow::Result<bool> {
+    if answer.ends_with(ANSWER.as_bytes()) && answer.starts_with(b"HTTP/1.1 200") {
+        return Ok(true);
+    }
+    let head_ends = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    if head_ends.is_some_and(|at| answer.len() >= at + 4 + ANSWER.len()) {
+        bail!("another answer: {}", String::from_utf8_lossy(answer));
+    }
+    Ok(false)
+}
+
+/// A client that trusts these certificates, does not resume sessions, as agents do not, and takes TLS
+/// 1.3.
+pub fn connector(roots: rustls::RootCertStore) -> TlsConnector {
+    let mut client =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    client.resumption = rustls::client::Resumption::disabled();
+    TlsConnector::from(Arc::new(client))
+}
+
+/// The request of one agent, as release 5.23 sends it.
+pub fn request(node_key: &str) -> Box<[u8]> {
+    let body = format!("{{\"node_key\":\"{node_key}\"}}");
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Accept: application/json\r\nUser-Agent: osquery/5.23.1\r\n\
+         Authorization: NodeKey {node_key}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    head.into_bytes().into()
+}
