@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
-use muster_artifact::BindError;
+use muster_artifact::{BindError, Platform};
 use muster_hunts::{self as hunts, Definition, HuntKind, Limits, NewHunt};
 use muster_types::{EndpointNo, HuntNo, Role, ScopeSpec};
 use serde::{Deserialize, Serialize};
@@ -224,6 +224,14 @@ struct What {
     query: Option<String>,
 }
 
+/// What was asked, found and checked.
+struct Defined {
+    artifact: String,
+    platforms: Vec<Platform>,
+    definition: Definition,
+    limits: Limits,
+}
+
 struct Plan {
     kind: HuntKind,
     what: What,
@@ -238,12 +246,18 @@ struct Plan {
 async fn ask(
     state: &ApiState,
     caller: &Caller,
-    plan: Plan,
+    mut plan: Plan,
     dry_run: bool,
 ) -> Result<(StatusCode, axum::Json<Asked>)> {
-    let (artifact, definition, mut limits) = define(state, caller, plan.what, plan.limits).await?;
+    let Defined { artifact, platforms, definition, mut limits } =
+        define(state, caller, plan.what, plan.limits).await?;
     let reach = caller.access_as(Role::Analyst);
-    let endpoints = scope::resolve(state, &plan.scope, &reach)?;
+    let mut endpoints = scope::resolve(state, &plan.scope, &reach)?;
+    // Endpoints that somebody named are asked, and say themselves what they lack.
+    if !platforms.is_empty() && plan.kind != HuntKind::Collection {
+        plan.scope = narrowed(plan.scope, &platforms);
+        endpoints = scope::resolve(state, &plan.scope, &reach)?;
+    }
     let online = scope::online_count(state, &endpoints);
     let mut asked = Asked {
         no: None,
@@ -298,6 +312,19 @@ async fn ask(
     Ok((StatusCode::CREATED, axum::Json(asked)))
 }
 
+/// The part of a scope that an artifact is written for. The condition that is there was read before,
+/// so its brackets are balanced.
+fn narrowed(scope: ScopeSpec, platforms: &[Platform]) -> ScopeSpec {
+    let words: Vec<String> =
+        platforms.iter().map(|platform| format!("'{}'", platform.as_str())).collect();
+    let only = format!("platform IN ({})", words.join(", "));
+    let condition = match scope.condition {
+        Some(given) => format!("({given}) AND {only}"),
+        None => only,
+    };
+    ScopeSpec { condition: Some(condition), ..scope }
+}
+
 /// Lists need something to show: the artifact's name, or how the question begins.
 fn title_of(artifact: &str, definition: &Definition) -> String {
     const CHARS: usize = 80;
@@ -350,8 +377,8 @@ async fn define(
     caller: &Caller,
     what: What,
     limits: Option<serde_json::Value>,
-) -> Result<(String, Definition, Limits)> {
-    let (name, definition, mut limits_json) = match (what.artifact, what.query) {
+) -> Result<Defined> {
+    let (artifact, platforms, definition, mut limits_json) = match (what.artifact, what.query) {
         (Some(name), None) => {
             let model = artifacts::find(state, caller.principal.org, &name).await?;
             let model = model.ok_or_else(|| {
@@ -363,7 +390,8 @@ async fn define(
                 "task_timeout_ms": model.limits.timeout_ms,
                 "task_rows_max": model.limits.rows,
             });
-            (name, Definition::of_artifact(&model, bound), limits)
+            let definition = Definition::of_artifact(&model, bound);
+            (name, model.platforms, definition, limits)
         }
         (None, Some(sql)) => {
             if sql.trim().is_empty() || sql.len() > QUERY_MAX {
@@ -374,7 +402,7 @@ async fn define(
                 let detail = "only artifacts have parameters; write the values into the query";
                 return Err(Problem::invalid("/parameters", detail));
             }
-            (String::new(), Definition::ad_hoc(&sql), json!({}))
+            (String::new(), Vec::new(), Definition::ad_hoc(&sql), json!({}))
         }
         _ => {
             let detail = "give either `artifact` or `query`";
@@ -388,7 +416,7 @@ async fn define(
     }
     let limits = serde_json::from_value(limits_json)
         .map_err(|error| Problem::invalid("/limits", error.to_string()))?;
-    Ok((name, definition, limits))
+    Ok(Defined { artifact, platforms, definition, limits })
 }
 
 fn unbound(error: &BindError) -> Problem {

@@ -20,6 +20,30 @@ async fn a_dry_run_counts_and_creates_nothing() {
 }
 
 #[tokio::test]
+async fn an_artifact_reaches_the_platforms_it_is_written_for() {
+    let api = Api::start().await;
+    api.endpoint("web-1", true, "web").await;
+    let ask = async |artifact: &str, condition: Value| {
+        let scope = json!({"condition": condition});
+        let asked = json!({"artifact": artifact, "scope": scope, "dry_run": true});
+        api.post(&api.root, "/v1/hunts", asked).await.expect(200)["match"].clone()
+    };
+    assert_eq!(ask("linux.processes", Value::Null).await, 1);
+    assert_eq!(ask("windows.processes", Value::Null).await, 0);
+    let either = json!("name = 'web-1' OR name = 'web-2'");
+    assert_eq!(ask("windows.processes", either.clone()).await, 0);
+    let asked = json!({"artifact": "linux.processes", "scope": {"condition": either}});
+    let made = api.post(&api.root, "/v1/hunts", asked).await.expect(201);
+    let hunt = api.get(&api.root, &format!("/v1/hunts/{}", made["no"])).await.expect(200);
+    let condition = hunt["hunt"]["scope"]["condition"].as_str().unwrap();
+    assert_eq!(condition, "(name = 'web-1' OR name = 'web-2') AND platform IN ('linux')");
+    // Balanced only together with what would be added to it.
+    let open = json!({"condition": "online) OR (online"});
+    let asked = json!({"artifact": "linux.processes", "scope": open});
+    api.post(&api.root, "/v1/hunts", asked).await.refused(422, "invalid");
+}
+
+#[tokio::test]
 async fn a_hunt_is_asked_changed_and_found_again() {
     let api = Api::start().await;
     api.endpoint("web-1", true, "").await;
@@ -123,7 +147,7 @@ async fn an_artifact_is_stored_run_and_its_faults_have_a_line() {
                 sources:\n  native:\n    query: SELECT 1 AS a\n";
     let stored = api.post(&api.root, "/v1/artifacts", json!({"yaml": good})).await.expect(201);
     assert_eq!(stored["table"], "own_thing");
-    let listed = api.get(&api.root, "/v1/artifacts").await.expect(200).to_string();
+    let listed = api.get(&api.root, "/v1/artifacts?after=linux.p").await.expect(200).to_string();
     assert!(listed.contains("own.thing") && listed.contains("linux.processes"));
     let asked = json!({"artifact": "own.thing", "endpoints": [1]});
     let made = api.post(&api.root, "/v1/collections", asked).await.expect(201);
