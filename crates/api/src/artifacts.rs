@@ -2,16 +2,16 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use muster_artifact::{Artifact as Model, ParseError, builtin, find_builtin, parse};
+use muster_artifact::{Artifact as Model, ParseError, builtin, builtin_yaml, find_builtin, parse};
 use muster_catalog::{Row, args, statements};
 use muster_types::{OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::caller::Caller;
 use crate::extract::{Json, Path, Query};
-use crate::page::{Page, PageQuery};
+use crate::page::{self, Page};
 use crate::problem::{Code, Fault, Problem, Result};
 use crate::state::ApiState;
 use crate::time::Time;
@@ -43,6 +43,12 @@ statements! {
         UPDATE artifact SET deleted_at = $3, change = $4
         WHERE org = $1 AND name = $2 AND deleted_at IS NULL";
     COUNT = "SELECT COUNT(*) AS n FROM artifact WHERE org = $1";
+    /// Schedules are made by people: some hundreds.
+    small SCHEDULED = "
+        SELECT name FROM schedule
+        WHERE org = $1 AND artifact = $2 AND deleted_at IS NULL
+        ORDER BY name
+        LIMIT 1";
 }
 
 /// A definition of what to collect.
@@ -58,6 +64,8 @@ pub struct Artifact {
     pub built_in: bool,
     /// Agent kinds that can run it.
     pub agent_kinds: Vec<String>,
+    /// What it is written for: `linux`, `darwin`, `windows`; none means all.
+    pub platforms: Vec<String>,
     /// The table its rows are in, in SQL.
     pub table: String,
     /// Values a run may give.
@@ -88,6 +96,7 @@ fn view(model: &Model, built_in: bool) -> Artifact {
         description: model.description.clone(),
         built_in,
         agent_kinds: model.sources.keys().map(ToString::to_string).collect(),
+        platforms: model.platforms.iter().map(|one| one.as_str().to_owned()).collect(),
         table: model.table_name(),
         parameters: values(&model.parameters),
         columns: values(&model.columns),
@@ -97,16 +106,17 @@ fn view(model: &Model, built_in: bool) -> Artifact {
     }
 }
 
-fn of_row(row: &Row) -> Result<Artifact> {
+fn of_row(row: &Row) -> Result<(Model, Artifact)> {
     let yaml: String = row.get("yaml")?;
     // It was checked when it was stored; a newer version may be stricter.
     let model = parse(&yaml).map_err(Problem::internal)?;
-    Ok(Artifact {
+    let artifact = Artifact {
         created_at: Some(row.get::<Timestamp>("created_at")?.into()),
         created_by: Some(row.get("created_by")?),
         yaml: Some(yaml),
         ..view(&model, false)
-    })
+    };
+    Ok((model, artifact))
 }
 
 /// The artifact of a name: one that people wrote, else a built-in one.
@@ -117,22 +127,52 @@ pub(crate) async fn find(state: &ApiState, org: OrgId, name: &str) -> Result<Opt
     Ok(find_builtin(name).cloned())
 }
 
+/// Which artifacts to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ArtifactQuery {
+    /// Those meant for this platform.
+    #[param(example = "windows")]
+    platform: Option<String>,
+    /// A part of the name, title or description; case does not matter.
+    search: Option<String>,
+    /// At most this many items, 1 to 1000.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+impl ArtifactQuery {
+    fn wants(&self, model: &Model) -> bool {
+        let word = self.search.as_deref().map(str::to_lowercase);
+        let texts = [&model.name, &model.title, &model.description];
+        self.platform.as_deref().is_none_or(|platform| model.is_for(platform))
+            && word.is_none_or(|word| texts.iter().any(|text| text.to_lowercase().contains(&word)))
+    }
+}
+
 /// Artifacts, by name.
 #[utoipa::path(get, path = "/artifacts", operation_id = "artifacts.list", tag = "artifacts",
-    params(PageQuery), responses((status = OK, body = Page<Artifact>)))]
+    params(ArtifactQuery), responses((status = OK, body = Page<Artifact>)))]
 pub(crate) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<ArtifactQuery>,
 ) -> Result<axum::Json<Page<Artifact>>> {
-    let limit = query.limit()?;
-    let after = query.after.unwrap_or_default();
-    let args = args![caller.principal.org, &after, limit + 1];
-    let rows = state.catalog.fetch_all(&LIST, args).await?;
-    let mut all = rows.iter().map(of_row).collect::<Result<Vec<_>>>()?;
-    all.iter_mut().for_each(|artifact| artifact.yaml = None);
-    let built_in = builtin().iter().filter(|model| model.name > after);
-    all.extend(built_in.map(|model| view(model, true)));
+    let limit = page::limit(query.limit)?;
+    let after = query.after.as_deref().unwrap_or_default();
+    // All that follow, since what is not wanted must not end the list; people write few.
+    let args = args![caller.principal.org, after, OWN_MAX];
+    let mut all = Vec::new();
+    for row in state.catalog.fetch_all(&LIST, args).await? {
+        let (model, artifact) = of_row(&row)?;
+        if query.wants(&model) {
+            all.push(Artifact { yaml: None, ..artifact });
+        }
+    }
+    let built_in = builtin().iter().filter(|model| model.name.as_str() > after);
+    all.extend(built_in.filter(|model| query.wants(model)).map(|model| view(model, true)));
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(axum::Json(Page::cut(all, limit, |artifact| artifact.name.clone())))
 }
@@ -147,8 +187,11 @@ pub(crate) async fn get(
 ) -> Result<axum::Json<Artifact>> {
     let row = state.catalog.fetch_optional(&GET, args![caller.principal.org, &name]).await?;
     let found = match (row, find_builtin(&name)) {
-        (Some(row), _) => of_row(&row)?,
-        (None, Some(model)) => view(model, true),
+        (Some(row), _) => of_row(&row)?.1,
+        (None, Some(model)) => {
+            let yaml = builtin_yaml(&name).map(str::to_owned);
+            Artifact { yaml, ..view(model, true) }
+        }
         (None, None) => return Err(missing(&name)),
     };
     Ok(axum::Json(found))
@@ -204,6 +247,11 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode> {
     let mut tx = state.begin().await?;
     let change = tx.bump("artifact").await?;
+    if let Some(row) = tx.fetch_optional(&SCHEDULED, args![caller.principal.org, &name]).await? {
+        let schedule: String = row.get("name")?;
+        let detail = format!("the schedule {schedule:?} runs {name}; delete that first");
+        return Err(Problem::new(Code::Conflict, detail));
+    }
     let args = args![caller.principal.org, &name, caller.now(), change];
     if tx.execute(&DELETE, args).await? == 0 {
         if find_builtin(&name).is_some() {

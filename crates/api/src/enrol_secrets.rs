@@ -129,7 +129,9 @@ pub(crate) async fn create(
     let mut tx = state.begin().await?;
     let (org, by) = (principal.org, &principal.name);
     let (no, text) = match new.secret {
-        None => endpoints::create_secret_in(&mut tx, org, &secret, by, now).await.map_err(refused)?,
+        None => {
+            endpoints::create_secret_in(&mut tx, org, &secret, by, now).await.map_err(refused)?
+        }
         Some(text) => (adopt(&mut tx, org, &secret, &text, by, now).await?, text),
     };
     let details = json!({"name": secret.name, "labels": secret.labels});

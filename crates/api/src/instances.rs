@@ -14,7 +14,7 @@ use crate::time::Time;
 
 statements! {
     small LIST = "
-        SELECT id, name, roles, version, level, started_at, heartbeat_at, expires_at
+        SELECT id, name, roles, version, level, addresses, started_at, heartbeat_at, expires_at
         FROM instance
         ORDER BY name, id
         LIMIT 1000";
@@ -37,6 +37,8 @@ pub struct Instance {
     pub roles: String,
     /// The program's version.
     pub version: String,
+    /// Where it listens: for operators, then for agents.
+    pub addresses: Vec<String>,
     /// The newest format it reads.
     pub level: i64,
     /// When it started.
@@ -79,6 +81,8 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<axum::Json<Pag
             name: row.get("name")?,
             roles: row.get("roles")?,
             version: row.get("version")?,
+            // Written by us; an instance of a newer version may write more.
+            addresses: serde_json::from_str(&row.get::<String>("addresses")?).unwrap_or_default(),
             level: row.get("level")?,
             started_at: row.get::<Timestamp>("started_at")?.into(),
             heartbeat_at: row.get::<Timestamp>("heartbeat_at")?.into(),

@@ -4,6 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 use muster_catalog::{args, statements};
 use muster_endpoints::{self as endpoints, LabelError};
+use muster_inventory::rule;
 use muster_types::{EndpointNo, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -116,10 +117,10 @@ pub(crate) async fn delete(
         let detail = format!("roles are granted on {name:?}; take those away first");
         return Err(Problem::new(Code::Conflict, detail));
     }
+    let org = caller.principal.org;
     let mut tx = state.begin().await?;
-    endpoints::delete_label_in(&mut tx, caller.principal.org, &name, caller.now())
-        .await
-        .map_err(refused)?;
+    endpoints::delete_label_in(&mut tx, org, &name, caller.now()).await.map_err(refused)?;
+    rule::remove_deleted(&mut tx).await?;
     caller.record(&mut tx, format!("label/{name}"), json!({})).await?;
     tx.commit().await?;
     state.directory.announce().await?;
@@ -193,6 +194,10 @@ pub(crate) async fn change(
         return Err(Problem::new(Code::Forbidden, detail));
     }
     let (org, by, now) = (caller.principal.org, &caller.principal.name, caller.now());
+    if rule::find(&state.catalog, org, &name).await?.is_some() {
+        let detail = format!("{name:?} follows a rule; change the rule, or end it first");
+        return Err(Problem::new(Code::Conflict, detail));
+    }
     let numbers = |list: &[u32]| list.iter().copied().map(EndpointNo).collect::<Vec<_>>();
     let (add, remove) = (numbers(&change.add), numbers(&change.remove));
     let mut tx = state.begin().await?;
@@ -207,7 +212,7 @@ pub(crate) async fn change(
     Ok(axum::Json(MembersChanged { added, removed }))
 }
 
-async fn is_granted_on(state: &ApiState, name: &str) -> Result<bool> {
+pub(crate) async fn is_granted_on(state: &ApiState, name: &str) -> Result<bool> {
     let rows = state.catalog.fetch_all(&SCOPES, args![]).await?;
     for row in rows {
         let scope: muster_types::ScopeSpec =

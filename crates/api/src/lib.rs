@@ -19,18 +19,24 @@ pub mod grant;
 pub mod hunts;
 mod idempotency;
 pub mod instances;
+pub mod inventory;
 pub mod labels;
 pub mod live;
+pub mod node_keys;
+pub mod osquery_config;
 mod page;
 pub mod problem;
 mod router;
+pub mod schedules;
 mod scope;
+pub mod sinks;
 pub mod sql;
 mod state;
 pub mod storage;
 mod time;
 pub mod tokens;
 mod updates;
+pub mod uploads;
 pub mod users;
 pub mod version;
 
@@ -52,6 +58,7 @@ pub fn statements() -> Vec<&'static muster_catalog::Statement> {
         idempotency::STATEMENTS,
         instances::STATEMENTS,
         labels::STATEMENTS,
+        schedules::STATEMENTS,
         storage::STATEMENTS,
         tokens::STATEMENTS,
         users::STATEMENTS,

@@ -14,11 +14,13 @@ use utoipa_axum::routes;
 
 use crate::authorise::{Operation, operation};
 use crate::hunts::{act, ask, coverage, list, results};
+use crate::inventory::{answers, endpoint, policies, rules};
 use crate::problem::{Code, Problem};
 use crate::state::ApiState;
 use crate::{
     approvals, artifacts, audit, auth, document, endpoints, enrol_secrets, gate, idempotency,
-    instances, labels, live, sql, storage, tokens, updates, users, version,
+    instances, labels, live, node_keys, osquery_config, schedules, sinks, sql, storage, tokens,
+    updates, uploads, users, version,
 };
 
 /// The operation behind each method and path.
@@ -77,7 +79,12 @@ pub fn openapi() -> OpenApi {
 }
 
 fn parts() -> OpenApiRouter<ApiState> {
-    let v1 = accounts().merge(fleet()).merge(questions()).merge(system());
+    let v1 = accounts()
+        .merge(fleet())
+        .merge(scheduled())
+        .merge(known())
+        .merge(questions())
+        .merge(system());
     OpenApiRouter::with_openapi(document::Document::openapi()).nest("/v1", v1)
 }
 
@@ -112,8 +119,43 @@ fn fleet() -> OpenApiRouter<ApiState> {
         .routes(routes!(labels::members, labels::change))
         .routes(routes!(enrol_secrets::list, enrol_secrets::create))
         .routes(routes!(enrol_secrets::revoke))
+        .routes(routes!(node_keys::list, node_keys::rotate))
+        .routes(routes!(node_keys::retire))
+        .routes(routes!(uploads::list))
+        .routes(routes!(uploads::get))
+        .routes(routes!(uploads::content))
         .routes(routes!(artifacts::list, artifacts::create))
         .routes(routes!(artifacts::get, artifacts::delete))
+}
+
+fn scheduled() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(schedules::resource::list, schedules::resource::create))
+        .routes(routes!(
+            schedules::resource::get,
+            schedules::resource::change,
+            schedules::resource::delete
+        ))
+        .routes(routes!(osquery_config::list))
+        .routes(routes!(osquery_config::get, osquery_config::put, osquery_config::delete))
+        .routes(routes!(osquery_config::document))
+}
+
+fn known() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::default()
+        .routes(routes!(policies::list, policies::create))
+        .routes(routes!(answers::counts))
+        .routes(routes!(policies::get, policies::change, policies::delete))
+        .routes(routes!(answers::endpoints))
+        .routes(routes!(answers::flips))
+        .routes(routes!(endpoint::vitals))
+        .routes(routes!(endpoint::users))
+        .routes(routes!(endpoint::software))
+        .routes(routes!(endpoint::policies))
+        .routes(routes!(endpoint::refetch))
+        .routes(routes!(rules::get, rules::set, rules::remove))
+        .routes(routes!(rules::history))
+        .routes(routes!(rules::preview))
 }
 
 fn questions() -> OpenApiRouter<ApiState> {
@@ -140,6 +182,12 @@ fn system() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(version::get))
         .routes(routes!(storage::get))
+        .routes(routes!(sinks::list, sinks::create))
+        .routes(routes!(sinks::get, sinks::delete))
+        .routes(routes!(sinks::pause))
+        .routes(routes!(sinks::resume))
+        .routes(routes!(sinks::test))
+        .routes(routes!(sinks::refused_rows))
         .routes(routes!(instances::list))
         .routes(routes!(updates::watch))
 }

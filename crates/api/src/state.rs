@@ -9,8 +9,12 @@ use muster_bus::Bus;
 use muster_catalog::{Catalog, Priority, Tx};
 use muster_endpoints::{Directory, Presence};
 use muster_hunts::Hunts;
+use muster_inventory::Inventory;
+use muster_schedules::Schedules;
+use muster_sinks::Sinks;
 use muster_stream::Pressure;
 use muster_types::{Clock, InstanceId};
+use muster_uploads::Uploads;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,6 +74,16 @@ pub struct Deps {
     pub presence: Presence,
     /// What was asked.
     pub hunts: Hunts,
+    /// What osquery agents run by themselves.
+    pub schedules: Schedules,
+    /// What is known of every endpoint.
+    pub inventory: Inventory,
+    /// Files taken from endpoints.
+    pub uploads: Uploads,
+    /// Where rows are sent besides.
+    pub sinks: Sinks,
+    /// Opens the secrets of the installation.
+    pub secret_key: Arc<muster_cluster::secrets::Key>,
     /// How full the stream is; `None` where this process has no stream.
     pub pressure: Option<watch::Receiver<Pressure>>,
     /// The child process that answers SQL.

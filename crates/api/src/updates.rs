@@ -21,8 +21,14 @@ use crate::state::ApiState;
 /// Many changes within this time are told once.
 const EVERY: Duration = Duration::from_millis(250);
 const RENEW: Duration = Duration::from_secs(4);
-const TOPICS: [Topic; 5] =
-    [Topic::Hunts, Topic::Progress, Topic::Directory, Topic::Cluster, Topic::Access];
+const TOPICS: [Topic; 6] = [
+    Topic::Hunts,
+    Topic::Progress,
+    Topic::Directory,
+    Topic::Cluster,
+    Topic::Access,
+    Topic::Schedules,
+];
 
 type Events = mpsc::Sender<std::result::Result<Event, Infallible>>;
 
@@ -77,6 +83,7 @@ fn word(topic: &Topic) -> Option<&'static str> {
         Topic::Directory => Some("directory"),
         Topic::Cluster => Some("cluster"),
         Topic::Access => Some("access"),
+        Topic::Schedules => Some("schedules"),
         _ => None,
     }
 }

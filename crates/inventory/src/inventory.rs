@@ -122,11 +122,9 @@ impl Inventory {
     pub fn due(&self, agent: AgentNo, now: Timestamp) -> Option<Due> {
         let seconds = seconds(now);
         let (why, asked_before) = self.inner.rounds.due(agent, seconds)?;
-        if why != Why::Wanted {
-            let agents = self.inner.deps.directory.snapshot().agent_count();
-            if !self.inner.pace.take(agents, now) {
-                return None;
-            }
+        let agents = || self.inner.deps.directory.snapshot().agent_count();
+        if why != Why::Wanted && !self.inner.pace.take(now, agents) {
+            return None;
         }
         let round = match why {
             Why::Round => turn(agent, seconds),

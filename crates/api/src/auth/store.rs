@@ -35,6 +35,8 @@ statements! {
         SELECT no, org, name, password_hash, must_change, created_at, disabled_at
         FROM user_account
         WHERE org = $1 AND name = $2";
+    IS_ACTIVE = "
+        SELECT no FROM user_account WHERE no = $2 AND org = $1 AND disabled_at IS NULL";
     small COUNT_USERS = "SELECT COUNT(*) AS n FROM user_account WHERE password_hash <> '!'";
     INSERT_USER = "
         INSERT INTO user_account
@@ -144,6 +146,11 @@ pub async fn authenticate(
 /// Whether a credential still holds, for streams that outlive the check at their start.
 pub async fn is_live(catalog: &Catalog, token_no: i64, now: Timestamp) -> Result<bool, Error> {
     Ok(catalog.fetch_optional(&TOKEN_IS_LIVE, args![token_no, now]).await?.is_some())
+}
+
+/// Whether an account is there and not disabled.
+pub async fn is_active(catalog: &Catalog, org: OrgId, user_no: i64) -> Result<bool, Error> {
+    Ok(catalog.fetch_optional(&IS_ACTIVE, args![org, user_no]).await?.is_some())
 }
 
 /// What was granted to a user.

@@ -1,6 +1,7 @@
 //! One hunt: itself, its coverage, and each endpoint's outcome.
 
 use axum::extract::State;
+use muster_endpoints::Snapshot;
 use muster_hunts::EndpointOutcome;
 use muster_types::{HuntNo, Outcome};
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,17 @@ pub struct OutcomeOf {
     pub agent: Option<u32>,
     /// One of the ten outcomes.
     pub outcome: String,
+    /// What it waits for, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What an endpoint without an outcome waits for: agents that poll are asked no sooner than they come.
+fn note(state: &ApiState, snapshot: &Snapshot, it: EndpointOutcome) -> Option<String> {
+    let primary = || snapshot.primary_agent(it.endpoint).map(|agent| agent.no);
+    let agent = it.agent.or_else(primary).filter(|_| it.outcome == Outcome::Waiting)?;
+    let left = state.presence.next_poll(agent).filter(|_| state.presence.is_online(agent))?;
+    Some(format!("waiting for poll, {} s at most", left.as_secs()))
 }
 
 /// What became of each endpoint, by number.
@@ -97,6 +109,7 @@ pub(crate) async fn outcomes(
             .unwrap_or_default(),
         agent: it.agent.map(|agent| agent.0),
         outcome: it.outcome.to_string(),
+        note: note(&state, &snapshot, it),
     };
     let found = all
         .into_iter()

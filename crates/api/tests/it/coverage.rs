@@ -107,15 +107,34 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("DELETE", "/v1/tokens/1", ""),
     ("POST", "/v1/labels", r#"{"name": "l1"}"#),
     ("POST", "/v1/labels/l1/endpoints", r#"{"add": [1]}"#),
+    ("PUT", "/v1/labels/l1/rule", r#"{"query": "SELECT 1 AS endpoint"}"#),
+    ("DELETE", "/v1/labels/l1/rule", ""),
     ("DELETE", "/v1/labels/l1", ""),
+    ("POST", "/v1/policies", r#"{"name": "p", "query": "SELECT 1"}"#),
+    ("PUT", "/v1/policies/1", r#"{"name": "p", "query": "SELECT 2"}"#),
+    ("DELETE", "/v1/policies/1", ""),
+    ("POST", "/v1/endpoints/3/refetch", ""),
     ("POST", "/v1/enrol-secrets", r#"{"name": "s", "labels": ["l2"]}"#),
     ("DELETE", "/v1/enrol-secrets/1", ""),
+    ("POST", "/v1/node-keys", ""),
+    ("POST", "/v1/node-keys", ""),
+    ("DELETE", "/v1/node-keys/1", ""),
     (
         "POST",
         "/v1/artifacts",
         r#"{"yaml": "name: a.b\ntitle: t\ncolumns: [{name: a, type: int}]\nsources: {native: {query: SELECT 1 AS a}}"}"#,
     ),
     ("DELETE", "/v1/artifacts/a.b", ""),
+    ("POST", "/v1/schedules", r#"{"name": "uptime", "query": "SELECT * FROM uptime"}"#),
+    ("PATCH", "/v1/schedules/1", r#"{"interval_s": 60}"#),
+    ("DELETE", "/v1/schedules/1", ""),
+    ("PUT", "/v1/osquery/config/base", r#"{"config": {"options": {"logger_tls_period": 10}}}"#),
+    ("DELETE", "/v1/osquery/config/base", ""),
+    ("POST", "/v1/sinks", r#"{"name": "s1", "destination": {"kind": "stdout"}}"#),
+    ("POST", "/v1/sinks/s1/test", ""),
+    ("POST", "/v1/sinks/s1/pause", ""),
+    ("POST", "/v1/sinks/s1/resume", ""),
+    ("DELETE", "/v1/sinks/s1", ""),
     ("POST", "/v1/hunts", r#"{"query": "SELECT 1"}"#),
     ("POST", "/v1/hunts", r#"{"query": "SELECT 2"}"#),
     ("POST", "/v1/hunts", r#"{"query": "SELECT 3"}"#),
@@ -144,6 +163,7 @@ async fn every_change_that_succeeds_is_recorded_on_both_databases() {
         let api = Api::on(temp, adjust).await;
         api.endpoint("one", true, "").await;
         api.endpoint("two", false, "").await;
+        api.osquery_endpoint("three").await;
         let ana = api.user("ana", json!([{"role": "administrator"}])).await;
         let bob = api.user("bob", json!([{"role": "responder"}])).await;
         for (method, path, body) in CHANGES {

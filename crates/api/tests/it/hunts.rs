@@ -147,8 +147,20 @@ async fn an_artifact_is_stored_run_and_its_faults_have_a_line() {
                 sources:\n  native:\n    query: SELECT 1 AS a\n";
     let stored = api.post(&api.root, "/v1/artifacts", json!({"yaml": good})).await.expect(201);
     assert_eq!(stored["table"], "own_thing");
-    let listed = api.get(&api.root, "/v1/artifacts?after=linux.p").await.expect(200).to_string();
+    let listed = api.get(&api.root, "/v1/artifacts?limit=1000").await.expect(200).to_string();
     assert!(listed.contains("own.thing") && listed.contains("linux.processes"));
+    let names = async |query: &str| {
+        let page = api.get(&api.root, &format!("/v1/artifacts?{query}")).await.expect(200);
+        let items = page["items"].as_array().unwrap().clone();
+        items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("search=A+THING").await, ["own.thing"]);
+    assert_eq!(names("platform=windows&search=bitlocker").await, ["windows.system.bitlocker"]);
+    assert!(names("platform=linux&limit=1000").await.contains(&"own.thing".to_owned()));
+    assert_eq!(names("platform=linux&search=bitlocker").await, [""; 0]);
+    let shown = api.get(&api.root, "/v1/artifacts/windows.system.bitlocker").await.expect(200);
+    assert_eq!(shown["platforms"], json!(["windows"]));
+    assert!(shown["yaml"].as_str().unwrap().contains("FROM bitlocker_info"), "{shown}");
     let asked = json!({"artifact": "own.thing", "endpoints": [1]});
     let made = api.post(&api.root, "/v1/collections", asked).await.expect(201);
     assert_eq!(made["match"], 1);

@@ -10,13 +10,19 @@ use muster_api::auth::bootstrap;
 use muster_api::auth::password::Cost;
 use muster_api::auth::throttle::Allowance;
 use muster_api::{ApiState, ClientAddress, Deps, Options, SqlOptions};
+use muster_archive::Archive;
 use muster_bus::Bus;
 use muster_bus::local::LocalBus;
 use muster_catalog::Catalog;
+use muster_cluster::secrets::Key;
 use muster_endpoints::{AgentReport, Directory, Enrol, Presence, enrol};
 use muster_hunts::Hunts;
+use muster_inventory::Inventory;
+use muster_schedules::Schedules;
+use muster_sinks::Sinks;
 use muster_testkit::TempCatalog;
 use muster_types::{AgentKind, AgentNo, Clock, InstanceId, OrgId, TestClock, Timestamp};
+use muster_uploads::Uploads;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +40,8 @@ pub struct Api {
     pub bus: Arc<dyn Bus>,
     pub directory: Directory,
     pub presence: Presence,
+    pub archive: Archive,
+    pub uploads: Uploads,
     /// A token of the account `local`, which administers everything.
     pub root: String,
     _temp: TempCatalog,
@@ -110,7 +118,33 @@ impl Api {
         )
         .await
         .unwrap();
+        let schedules =
+            Schedules::load(catalog.clone(), Arc::clone(&bus), directory.clone(), Vec::new())
+                .await
+                .unwrap();
+        let inventory = Inventory::open(muster_inventory::Deps {
+            catalog: catalog.clone(),
+            bus: Arc::clone(&bus),
+            directory: directory.clone(),
+            clock: time(),
+            instance,
+        })
+        .await
+        .unwrap();
+        let folder = temp.dir.path().canonicalize().unwrap();
+        let archive = Archive::open(&format!("file://{}/archive", folder.display())).unwrap();
+        let key = Key::new(&[7; 32]);
+        let options = muster_uploads::Options::default();
+        let uploads = Uploads::open(catalog.clone(), archive.clone(), &key, options).await.unwrap();
+        let sinks = Sinks::new(
+            catalog.clone(),
+            Arc::new(Key::new(&[7; 32])),
+            time(),
+            muster_sinks::Options::new(temp.dir.path().join("sinks")),
+        );
         let state = ApiState::new(Deps {
+            sinks,
+            secret_key: Arc::new(Key::new(&[7; 32])),
             catalog: catalog.clone(),
             bus: Arc::clone(&bus),
             clock: time(),
@@ -118,6 +152,9 @@ impl Api {
             directory: directory.clone(),
             presence: presence.clone(),
             hunts,
+            schedules,
+            inventory,
+            uploads: uploads.clone(),
             pressure: None,
             sql: adjusted.sql,
             version: "0.0.0-test".into(),
@@ -127,7 +164,18 @@ impl Api {
         });
         let root = bootstrap::local_token(&catalog, START).await.unwrap().expose().to_owned();
         let router = muster_api::router(state);
-        Self { router, catalog, clock, bus, directory, presence, root, _temp: temp }
+        Self {
+            router,
+            catalog,
+            clock,
+            bus,
+            directory,
+            presence,
+            archive,
+            uploads,
+            root,
+            _temp: temp,
+        }
     }
 
     /// Any request.
@@ -173,11 +221,15 @@ impl Api {
         token
     }
 
-    /// Enrols a machine, online or not, and gives it a label.
-    pub async fn endpoint(&self, name: &str, online: bool, label: &str) -> u32 {
+    /// Enrols a machine with an osquery agent.
+    pub async fn osquery_endpoint(&self, name: &str) -> u32 {
+        self.enrolled(name, AgentKind::Osquery).await.1
+    }
+
+    async fn enrolled(&self, name: &str, kind: AgentKind) -> (AgentNo, u32) {
         let new = Enrol {
             org: OrgId::DEFAULT,
-            kind: AgentKind::Native,
+            kind,
             external_id: name.to_owned(),
             public_key: None,
             machine: None,
@@ -189,11 +241,16 @@ impl Api {
             secret: None,
         };
         let enrolled = enrol(&self.catalog, &new, self.clock.now()).await.unwrap();
-        if online {
-            self.presence.connected(AgentNo(enrolled.agent.0));
-        }
         self.directory.refresh().await.unwrap();
-        let no = enrolled.endpoint.0;
+        (AgentNo(enrolled.agent.0), enrolled.endpoint.0)
+    }
+
+    /// Enrols a machine, online or not, and gives it a label.
+    pub async fn endpoint(&self, name: &str, online: bool, label: &str) -> u32 {
+        let (agent, no) = self.enrolled(name, AgentKind::Native).await;
+        if online {
+            self.presence.connected(agent);
+        }
         if !label.is_empty() {
             let made = self.post(&self.root, "/v1/labels", json!({"name": label})).await;
             assert!(matches!(made.status.as_u16(), 201 | 409));

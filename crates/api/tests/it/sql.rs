@@ -23,7 +23,8 @@ fn child(script: &str, dir: &std::path::Path) -> impl FnOnce(&mut Adjust) {
     child_with(script, dir, &RecordBatch::try_from_iter(columns).unwrap())
 }
 
-fn child_with(
+/// The same with rows of choice.
+pub fn child_with(
     script: &str,
     dir: &std::path::Path,
     batch: &RecordBatch,
@@ -42,7 +43,8 @@ fn child_with(
     }
 }
 
-const ANSWERS: &str = "read line; cat \"$0\"";
+/// Takes the question and answers.
+pub const ANSWERS: &str = "read line; cat \"$0\"";
 
 async fn ask(api: &Api, format: &str, body: Value) -> crate::kit::Answer {
     api.post(&api.root, &format!("/v1/sql?format={format}"), body).await
