@@ -155,7 +155,7 @@ impl Histogram {
         }
     }
 
-    fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         let counts: Vec<u64> = self.0.iter().map(|bucket| bucket.load(Relaxed)).collect();
         let count: u64 = counts.iter().sum();
         let upper = |bucket: usize| 2f64.powf((bucket + 1) as f64 / 4.0) / 1000.0;
@@ -173,7 +173,7 @@ impl Histogram {
 }
 
 /// Processor seconds and resident bytes of this process.
-fn own_use() -> (f64, u64) {
+pub(crate) fn own_use() -> (f64, u64) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat
         .rsplit_once(')')

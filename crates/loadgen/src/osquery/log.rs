@@ -1,0 +1,125 @@
+//! The log loop: makes what the schedule is due, and flushes what is buffered.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::answers;
+use super::buffer::Kind;
+use super::fate::Fate;
+use super::host::Host;
+use super::plan::Plan;
+use super::report::Route;
+use super::request::{Failure, judge, post};
+use super::run::Shared;
+
+/// The longest wait between two flushes that fail.
+const BACKOFF_MAX: Duration = Duration::from_secs(3600);
+
+/// Attempts that failed in a row, and when the next may be; results and statuses apart.
+#[derive(Clone, Copy)]
+struct Backoff {
+    failed: u32,
+    not_before: Instant,
+}
+
+pub(super) async fn run(shared: &Shared, host: &Host, plan: watch::Receiver<Arc<Plan>>) {
+    let period = Duration::from_secs_f64(shared.options.log_interval);
+    let mut backoff = [Backoff { failed: 0, not_before: Instant::now() }; 2];
+    let mut runs: Vec<u64> = Vec::new();
+    let mut last = shared.seconds();
+    loop {
+        sleep(period).await;
+        let now = shared.seconds();
+        if !shared.is_draining() {
+            let plan = Arc::clone(&plan.borrow());
+            make(shared, host, &plan, &mut runs, last, now);
+        }
+        last = now;
+        for (at, kind) in [Kind::Result, Kind::Status].into_iter().enumerate() {
+            let backoff = &mut backoff[at];
+            if Instant::now() < backoff.not_before {
+                continue;
+            }
+            if flush(shared, host, kind).await {
+                backoff.failed = 0;
+            } else {
+                backoff.failed += 1;
+                // Releases before 5.12 do not wait longer; ours are younger.
+                let wait = period * (backoff.failed * backoff.failed).min(10_000);
+                backoff.not_before = Instant::now() + wait.min(BACKOFF_MAX) - period.min(wait);
+            }
+        }
+    }
+}
+
+/// Lines that came due since the last flush. A query runs when the time divides by its interval.
+fn make(shared: &Shared, host: &Host, plan: &Plan, runs: &mut Vec<u64>, last: u64, now: u64) {
+    runs.resize(plan.queries.len(), 0);
+    let mut lines = Vec::new();
+    for (query, run) in plan.queries.iter().zip(runs.iter_mut()) {
+        // Splayed by host, and for good.
+        let splay = u64::from(host.number) * 7 % query.interval;
+        if (last + splay) / query.interval == (now + splay) / query.interval {
+            continue;
+        }
+        answers::scheduled(host, query, *run, now, &mut lines);
+        *run += 1;
+    }
+    let own = shared.options.lines;
+    let more = rand::random::<f64>() < own.fract();
+    for _ in 0..own as u64 + u64::from(more) {
+        lines.push((Kind::Result, answers::line(host, now)));
+    }
+    if rand::random::<f64>() < 0.1 {
+        lines.push((Kind::Status, answers::status(host, now)));
+    }
+    let mut buffer = host.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+    for (kind, line) in lines {
+        shared.stats.lines_made.fetch_add(1, Relaxed);
+        let forgotten = buffer.push(kind, line, shared.options.buffer_lines);
+        shared.stats.lines_forgotten.fetch_add(forgotten, Relaxed);
+    }
+}
+
+/// Sends what is there of one kind; whether the agent goes on as if all were well.
+async fn flush(shared: &Shared, host: &Host, kind: Kind) -> bool {
+    let (data, count) = {
+        let buffer = host.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = buffer.next(kind);
+        (lines.join(&b','), lines.len())
+    };
+    if count == 0 {
+        return true;
+    }
+    let key = host.key(shared).await;
+    let mut body = Vec::with_capacity(data.len() + 200);
+    body.extend_from_slice(b"{\"data\":[");
+    body.extend_from_slice(&data);
+    let tail = format!("],\"log_type\":\"{}\",\"node_key\":\"{key}\"}}", kind.word());
+    body.extend_from_slice(tail.as_bytes());
+    let posted = post(shared, host, Route::Log, Some(&key), &body, host.gzips).await;
+    let answer = match posted {
+        Ok(answer) => answer,
+        Err(Failure(why)) => {
+            shared.stats.error(&why);
+            return false;
+        }
+    };
+    let fate = judge(shared, host, Route::Log, &answer);
+    let Fate::Success { empty } = fate else { return false };
+    host.buffer.lock().unwrap_or_else(PoisonError::into_inner).taken(kind, count);
+    // The agent deletes them whatever the status was; only a 200 with a body says they were kept.
+    if empty || answer.status != 200 {
+        shared
+            .stats
+            .lost(&format!("deleted on {} with {} bytes", answer.status, answer.body.len()), count);
+    } else {
+        shared.stats.lines_taken.fetch_add(count as u64, Relaxed);
+    }
+    true
+}
