@@ -14,10 +14,16 @@ pub const MAX_RANGES: usize = 128;
 pub const MAX_MESSAGES: usize = 128;
 /// Logs per agent (osquery has two).
 pub const MAX_LOGS: usize = 8;
-/// Scheduled sources per agent whose last content is known.
-pub const MAX_SNAPSHOTS: usize = 128;
+/// Scheduled sources per agent of which it is known how their state stands.
+pub const MAX_SOURCES: usize = 250;
 /// Ended tasks per agent of which more than the outcome is known.
 pub const MAX_ENDED: usize = 32;
+
+/// Uploads per agent whose blocks are still told apart. Agents send one at a time.
+pub const MAX_UPLOADS: usize = 16;
+
+/// Longest upload in bytes, whatever was said when it began.
+pub const MAX_UPLOAD_BYTES: u64 = 8 << 30;
 
 /// State of one agent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,9 +32,12 @@ pub(super) struct AgentState {
     pub parts: Vec<Part>,
     pub messages: VecDeque<u64>,
     pub logs: Vec<LogMark>,
-    pub snapshots: Vec<Snapshot>,
+    /// How many states of sources were begun so far.
+    pub generation: u32,
+    pub sources: Vec<SourceState>,
     pub open: Vec<OpenTask>,
     pub ended: VecDeque<EndedTask>,
+    pub uploads: Vec<Upload>,
 }
 
 /// The highest number seen of a stream; the most recently used stands last.
@@ -56,12 +65,46 @@ pub(super) struct LogMark {
     pub hash: u64,
 }
 
-/// The last content of a scheduled source; the most recently changed stands last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Snapshot {
+/// How the state of a scheduled source stands; the most recently begun stands last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SourceState {
     pub source: u64,
-    pub hash: u128,
-    pub since: Timestamp,
+    /// Under which its rows are stored.
+    pub generation: u32,
+    pub known: Known,
+}
+
+/// What is known of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It came whole.
+    Whole { hash: [u64; 2], since: Timestamp },
+    /// It comes in parts.
+    Parts { run: i64 },
+    /// It is followed by its differences.
+    Runs(Runs),
+}
+
+/// The last run of a differential source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Runs {
+    pub epoch: u64,
+    pub counter: u64,
+    /// When the endpoint says it was, in microseconds; 0 when it does not say.
+    pub at: i64,
+    /// Whether the run that holds everything was seen.
+    pub based: bool,
+    /// Whether a run is missing.
+    pub gap: bool,
+}
+
+/// The blocks seen of an upload, also when it is whole; the most recently begun stands last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Upload {
+    pub no: u64,
+    pub count: u32,
+    pub seen: Ranges,
+    pub bytes: u64,
 }
 
 /// A task without an end. When its time is up is the hunt's affair, not the fold's.
@@ -94,6 +137,49 @@ impl AgentState {
             self.ended.pop_front();
         }
         self.ended.push_back(task);
+    }
+
+    /// The upload; made when it is new.
+    pub fn upload(&mut self, no: u64, count: u32) -> &mut Upload {
+        let at = self.uploads.iter().position(|upload| upload.no == no).unwrap_or_else(|| {
+            if self.uploads.len() >= MAX_UPLOADS {
+                self.uploads.remove(0);
+            }
+            self.uploads.push(Upload { no, count, ..Upload::default() });
+            self.uploads.len() - 1
+        });
+        &mut self.uploads[at]
+    }
+
+    /// Whether something is known that version 1 of the stored form has no place for.
+    pub fn is_of_version_2(&self) -> bool {
+        !self.uploads.is_empty() || self.generation > 0
+    }
+
+    /// Lines of scheduled rows are gone, and nobody knows of which source: no followed state is whole any more.
+    pub fn lose_runs(&mut self) {
+        for state in &mut self.sources {
+            if let Known::Runs(runs) = &mut state.known {
+                runs.gap = true;
+            }
+        }
+    }
+
+    /// How a source stands.
+    pub fn source(&mut self, source: u64) -> Option<&mut SourceState> {
+        self.sources.iter_mut().find(|known| known.source == source)
+    }
+
+    /// Begins a new state of a source; its generation is greater than that of any before.
+    pub fn begin(&mut self, source: u64, known: Known) -> u32 {
+        self.sources.retain(|known| known.source != source);
+        if self.sources.len() >= MAX_SOURCES {
+            self.sources.remove(0);
+        }
+        self.generation = self.generation.saturating_add(1);
+        let generation = self.generation;
+        self.sources.push(SourceState { source, generation, known });
+        generation
     }
 
     /// The part, as the last of the list; made when it is new.

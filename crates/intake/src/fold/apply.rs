@@ -9,6 +9,9 @@ use super::repeat::{Admission, admit};
 use super::shard::Counters;
 use super::{Effects, HuntLookup, RowAt, RowSink, ShardProgress, ShardState, SystemRow};
 
+/// What [`Fact::Dropped`] names when lines of scheduled rows are gone.
+const LOG: &str = "log";
+
 /// Longest text of an agent that is kept in a system row, in bytes.
 const MAX_TEXT: usize = 16 << 10;
 
@@ -30,6 +33,7 @@ pub fn apply(
         agent: state.agents.entry(local).or_default(),
         hunts: &mut state.hunts,
         changed_hunts: &mut state.changed_hunts,
+        uploads_done: &mut state.uploads_done,
         counters: &mut state.counters,
         lookup,
         sink,
@@ -56,6 +60,7 @@ pub(super) struct Step<'a> {
     pub agent: &'a mut AgentState,
     pub hunts: &'a mut std::collections::HashMap<muster_types::HuntNo, ShardProgress>,
     pub changed_hunts: &'a mut std::collections::BTreeSet<muster_types::HuntNo>,
+    pub uploads_done: &'a mut Vec<super::UploadDone>,
     pub counters: &'a mut Counters,
     pub lookup: &'a dyn HuntLookup,
     pub sink: &'a mut dyn RowSink,
@@ -160,6 +165,8 @@ impl Step<'_> {
                 Fact::Rows(rows) => self.rows(&rows),
                 Fact::Started(task) => self.started(task),
                 Fact::Log { level, message } => self.log(&level, &message),
+                Fact::Block(block) => self.block(&block),
+                Fact::Dropped { source, message } => self.dropped(&source, &message),
                 Fact::End(end) => match hold {
                     Some((flow, part, below)) => {
                         let entry = self.agent.part(flow, part);
@@ -185,6 +192,13 @@ impl Step<'_> {
         {
             self.end(&end);
         }
+    }
+
+    pub fn dropped(&mut self, source: &str, message: &str) {
+        if source == LOG {
+            self.agent.lose_runs();
+        }
+        self.refuse(&self.at(), clip_to(source, 128), message);
     }
 
     pub fn log(&mut self, level: &str, message: &str) {

@@ -10,11 +10,13 @@ use muster_types::{HuntNo, Outcome, Shard, TaskEnd, TaskId, Timestamp};
 
 use super::ShardState;
 use super::agent::{
-    AgentState, EndedTask, LogMark, MAX_ENDED, MAX_LOGS, MAX_MESSAGES, MAX_PARTS, MAX_RANGES,
-    MAX_SNAPSHOTS, MAX_STREAMS, OpenTask, Part, Ranges, Snapshot, StreamMark,
+    AgentState, EndedTask, Known, LogMark, MAX_ENDED, MAX_LOGS, MAX_MESSAGES, MAX_PARTS,
+    MAX_RANGES, MAX_SOURCES, MAX_STREAMS, MAX_UPLOADS, OpenTask, Part, Ranges, Runs, SourceState,
+    StreamMark, Upload,
 };
 
-const VERSION: u8 = 1;
+/// 2 added uploads and the states of sources. Older ones are read, and written while nothing of that is known.
+const VERSION: u8 = 2;
 const NO_OUTCOME: u8 = 255;
 
 /// Why bytes are no state of a shard.
@@ -57,7 +59,7 @@ impl ShardState {
     /// When the bytes are no state of this shard in a known version; the state is then of no use.
     pub fn read(&mut self, mut bytes: Bytes) -> Result<(), StateError> {
         let version = u8(&mut bytes)?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(StateError::Version(version));
         }
         let found = u8(&mut bytes)?;
@@ -66,27 +68,29 @@ impl ShardState {
         }
         while bytes.has_remaining() {
             let local = u32(&mut bytes)?;
-            let agent = read_agent(&mut bytes)?;
+            let agent = read_agent(&mut bytes, version)?;
             self.agents.insert(local, agent);
         }
         Ok(())
     }
 
     fn encode(&self, locals: &BTreeSet<u32>) -> Bytes {
+        let agents = || locals.iter().filter_map(|local| self.agents.get(local));
+        let version = if agents().any(AgentState::is_of_version_2) { VERSION } else { 1 };
         let mut out = BytesMut::with_capacity(16 + locals.len() * 64);
-        out.put_u8(VERSION);
+        out.put_u8(version);
         out.put_u8(self.shard.get());
         for local in locals {
             if let Some(agent) = self.agents.get(local) {
                 out.put_u32_le(*local);
-                write_agent(agent, &mut out);
+                write_agent(agent, version, &mut out);
             }
         }
         out.freeze()
     }
 }
 
-fn write_agent(agent: &AgentState, out: &mut BytesMut) {
+fn write_agent(agent: &AgentState, version: u8, out: &mut BytesMut) {
     out.put_u8(agent.streams.len() as u8);
     for mark in &agent.streams {
         out.put_u64_le(mark.stream);
@@ -106,12 +110,8 @@ fn write_agent(agent: &AgentState, out: &mut BytesMut) {
         out.put_u32_le(mark.count);
         out.put_u64_le(mark.hash);
     }
-    out.put_u8(agent.snapshots.len() as u8);
-    for snapshot in &agent.snapshots {
-        out.put_u64_le(snapshot.source);
-        out.put_u128_le(snapshot.hash);
-        out.put_i64_le(snapshot.since.0);
-    }
+    // Where version 1 had snapshots.
+    out.put_u8(0);
     out.put_u32_le(u32::try_from(agent.open.len()).expect("recruited tasks of one agent"));
     for open in &agent.open {
         out.put_u64_le(open.hunt.0);
@@ -126,16 +126,78 @@ fn write_agent(agent: &AgentState, out: &mut BytesMut) {
         out.put_u64_le(ended.hunt.0);
         out.put_u8(u8::from(ended.answered) | u8::from(ended.cut) << 1);
     }
+    if version == 1 {
+        return;
+    }
+    out.put_u8(agent.uploads.len() as u8);
+    for upload in &agent.uploads {
+        out.put_u64_le(upload.no);
+        out.put_u32_le(upload.count);
+        out.put_u64_le(upload.bytes);
+        write_ranges(&upload.seen, out);
+    }
+    out.put_u32_le(agent.generation);
+    out.put_u8(agent.sources.len() as u8);
+    for source in &agent.sources {
+        write_source(source, out);
+    }
+}
+
+fn write_source(state: &SourceState, out: &mut BytesMut) {
+    out.put_u64_le(state.source);
+    out.put_u32_le(state.generation);
+    match state.known {
+        Known::Whole { hash, since } => {
+            out.put_u8(0);
+            out.put_u64_le(hash[0]);
+            out.put_u64_le(hash[1]);
+            out.put_i64_le(since.0);
+        }
+        Known::Parts { run } => {
+            out.put_u8(1);
+            out.put_i64_le(run);
+        }
+        Known::Runs(runs) => {
+            out.put_u8(2 | u8::from(runs.based) << 2 | u8::from(runs.gap) << 3);
+            out.put_u64_le(runs.epoch);
+            out.put_u64_le(runs.counter);
+            out.put_i64_le(runs.at);
+        }
+    }
+}
+
+fn read_source(bytes: &mut Bytes) -> Result<SourceState, StateError> {
+    let (source, generation, flags) = (u64(bytes)?, u32(bytes)?, u8(bytes)?);
+    let known = match flags & 3 {
+        0 => {
+            let hash = [u64(bytes)?, u64(bytes)?];
+            Known::Whole { hash, since: Timestamp(i64(bytes)?) }
+        }
+        1 => Known::Parts { run: i64(bytes)? },
+        2 => Known::Runs(Runs {
+            epoch: u64(bytes)?,
+            counter: u64(bytes)?,
+            at: i64(bytes)?,
+            based: flags & 4 != 0,
+            gap: flags & 8 != 0,
+        }),
+        _ => return Err(StateError::Malformed("unknown state of a source")),
+    };
+    Ok(SourceState { source, generation, known })
+}
+
+fn write_ranges(ranges: &Ranges, out: &mut BytesMut) {
+    out.put_u8(ranges.0.len() as u8);
+    for (start, end) in &ranges.0 {
+        out.put_u64_le(*start);
+        out.put_u64_le(*end);
+    }
 }
 
 fn write_part(part: &Part, out: &mut BytesMut) {
     out.put_u64_le(part.flow);
     out.put_u64_le(part.part);
-    out.put_u8(part.seen.0.len() as u8);
-    for (start, end) in &part.seen.0 {
-        out.put_u64_le(*start);
-        out.put_u64_le(*end);
-    }
+    write_ranges(&part.seen, out);
     match &part.held {
         None => out.put_u8(0),
         Some((below, end)) => {
@@ -151,7 +213,7 @@ fn write_part(part: &Part, out: &mut BytesMut) {
     }
 }
 
-fn read_agent(bytes: &mut Bytes) -> Result<AgentState, StateError> {
+fn read_agent(bytes: &mut Bytes, version: u8) -> Result<AgentState, StateError> {
     let mut agent = AgentState::default();
     for _ in 0..count(bytes, MAX_STREAMS)? {
         agent.streams.push(StreamMark { stream: u64(bytes)?, seq: u64(bytes)? });
@@ -165,10 +227,10 @@ fn read_agent(bytes: &mut Bytes) -> Result<AgentState, StateError> {
     for _ in 0..count(bytes, MAX_LOGS)? {
         agent.logs.push(LogMark { log: u8(bytes)?, count: u32(bytes)?, hash: u64(bytes)? });
     }
-    for _ in 0..count(bytes, MAX_SNAPSHOTS)? {
-        let source = u64(bytes)?;
-        let hash = bytes.try_get_u128_le().map_err(|_| SHORT)?;
-        agent.snapshots.push(Snapshot { source, hash, since: Timestamp(i64(bytes)?) });
+    // What version 1 knew of snapshots has no rows in the present state: the next one counts as changed.
+    for _ in 0..u8(bytes)? {
+        let (_source, _hash) = (u64(bytes)?, bytes.try_get_u128_le().map_err(|_| SHORT)?);
+        let _since = i64(bytes)?;
     }
     for _ in 0..u32(bytes)? {
         let (hunt, attempt) = (HuntNo(u64(bytes)?), u16(bytes)?);
@@ -187,12 +249,33 @@ fn read_agent(bytes: &mut Bytes) -> Result<AgentState, StateError> {
         let (hunt, flags) = (HuntNo(u64(bytes)?), u8(bytes)?);
         agent.ended.push_back(EndedTask { hunt, answered: flags & 1 != 0, cut: flags & 2 != 0 });
     }
+    if version >= 2 {
+        for _ in 0..count(bytes, MAX_UPLOADS)? {
+            let (no, upload_count, byte_count) = (u64(bytes)?, u32(bytes)?, u64(bytes)?);
+            let seen = read_ranges(bytes)?;
+            agent.uploads.push(Upload { no, count: upload_count, seen, bytes: byte_count });
+        }
+        agent.generation = u32(bytes)?;
+        for _ in 0..count(bytes, MAX_SOURCES)? {
+            agent.sources.push(read_source(bytes)?);
+        }
+    }
     Ok(agent)
 }
 
 fn read_part(bytes: &mut Bytes) -> Result<Part, StateError> {
     let (flow, part) = (u64(bytes)?, u64(bytes)?);
-    let mut seen = Ranges::default();
+    let seen = read_ranges(bytes)?;
+    let held = match u8(bytes)? {
+        0 => None,
+        1 => Some(read_held(bytes)?),
+        _ => return Err(StateError::Malformed("unknown flag")),
+    };
+    Ok(Part { flow, part, seen, held })
+}
+
+fn read_ranges(bytes: &mut Bytes) -> Result<Ranges, StateError> {
+    let mut ranges = Ranges::default();
     let mut last = None;
     for _ in 0..count(bytes, MAX_RANGES)? {
         let (start, end) = (u64(bytes)?, u64(bytes)?);
@@ -200,14 +283,9 @@ fn read_part(bytes: &mut Bytes) -> Result<Part, StateError> {
             return Err(StateError::Malformed("ranges are not in order"));
         }
         last = Some(end);
-        seen.0.push((start, end));
+        ranges.0.push((start, end));
     }
-    let held = match u8(bytes)? {
-        0 => None,
-        1 => Some(read_held(bytes)?),
-        _ => return Err(StateError::Malformed("unknown flag")),
-    };
-    Ok(Part { flow, part, seen, held })
+    Ok(ranges)
 }
 
 fn read_held(bytes: &mut Bytes) -> Result<(u64, TaskEnd), StateError> {

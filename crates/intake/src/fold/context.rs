@@ -1,8 +1,10 @@
 //! What the fold asks of its surroundings, and what it gives back.
 
 use bytes::Bytes;
+use muster_results::{Action, Step};
 use muster_types::{
     AgentKind, AgentNo, ColumnDecl, HuntNo, OrgId, Outcome, Pos, RowFormat, Shard, Timestamp,
+    UploadNo,
 };
 
 /// What the fold needs to know of a hunt.
@@ -28,8 +30,19 @@ pub trait HuntLookup {
     /// Whether the dispatcher recruited this agent for the hunt.
     fn is_recruited(&self, hunt: HuntNo, agent: AgentNo) -> bool;
 
-    /// Whether agents of this kind send rows under this name on their own schedule.
-    fn is_scheduled(&self, org: OrgId, kind: AgentKind, source: &str) -> bool;
+    /// What the rows are that agents of this kind send under this name on their own schedule;
+    /// `None` when nothing of that name is scheduled.
+    fn scheduled(&self, org: OrgId, kind: AgentKind, source: &str) -> Option<Keeps>;
+}
+
+/// What is kept of a scheduled source besides its rows as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keeps {
+    /// Its present state, by snapshots or by rows added and removed.
+    #[default]
+    State,
+    /// Nothing: removals are not told, or rows are events, so no state follows from differences.
+    Events,
 }
 
 /// Which table rows go to.
@@ -37,8 +50,21 @@ pub trait HuntLookup {
 pub enum Target<'a> {
     /// The table of a hunt; the columns are the agent's account, used when the hunt declares none.
     Hunt(HuntNo, &'a [ColumnDecl]),
-    /// The table of a scheduled artifact.
-    Scheduled(&'a str),
+    /// The table of a scheduled artifact, and what the rows say of its state.
+    Scheduled(&'a str, Option<Action>),
+    /// The table of rows that nobody here scheduled, as [`Target::Scheduled`].
+    Other(&'a str, Option<Action>),
+}
+
+/// A step of the state of a scheduled source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateStep<'a> {
+    /// Of which source.
+    pub source: &'a str,
+    /// Of which of its states; the greatest counts.
+    pub generation: u32,
+    /// What happens to it.
+    pub step: Step,
 }
 
 /// Where rows come from: the system columns.
@@ -103,6 +129,15 @@ pub enum SystemRow<'a> {
         /// When the stored rows were received.
         since: Timestamp,
     },
+    /// `upload_blocks`: a piece of a file, once.
+    Block {
+        /// Which upload.
+        upload: UploadNo,
+        /// Which piece, from 0.
+        index: u32,
+        /// The piece.
+        bytes: &'a [u8],
+    },
 }
 
 /// What a sink took.
@@ -127,6 +162,21 @@ pub trait RowSink {
         format: RowFormat,
         json: &[u8],
     ) -> Result<Counted, String>;
+
+    /// Takes rows as a step of their source's state, all of them or none.
+    ///
+    /// # Errors
+    /// What is wrong with them, for people.
+    fn state(
+        &mut self,
+        step: &StateStep<'_>,
+        at: &RowAt,
+        format: RowFormat,
+        json: &[u8],
+    ) -> Result<(), String>;
+
+    /// Takes a mark of a source's state, which has no rows.
+    fn mark(&mut self, step: &StateStep<'_>, at: &RowAt);
 
     /// Takes a row of a system table.
     fn system(&mut self, at: &RowAt, row: &SystemRow<'_>);

@@ -17,6 +17,13 @@
 //! | `Lines` | number and hash of the lines of the last message, per log | [`MAX_LOGS`] |
 //! | `Idempotent` | nothing: an answer comes whole, the first one counts | |
 //!
+//! # The state of scheduled sources
+//! Rows that agents send by themselves are stored as they came, and once more as steps of their source's
+//! present state ([`RowSink::state`], [`RowSink::mark`]). Each state has a generation, greater than any the agent had
+//! before; a new one begins with a whole snapshot, another epoch, or run 0 of a differential query. What is remembered
+//! per source (at most [`MAX_SOURCES`]) is the last run, so that one that is missing is seen and marked as a gap. A state
+//! whose base was never seen has no rows, only that mark: the rows of an event table would grow for ever.
+//!
 //! # Outcomes
 //! The first terminal fact in shard order wins, whether the agent's end or the server's. What comes
 //! later is stored with `late`, and changes nothing. A task is open from the first sign of it, because
@@ -34,17 +41,24 @@ mod context;
 mod items;
 mod repeat;
 mod rows;
+mod scheduled;
 mod shard;
 mod tasks;
+mod uploads;
 
 #[cfg(test)]
 mod tests;
 
-pub use agent::{MAX_LOGS, MAX_MESSAGES, MAX_PARTS, MAX_RANGES, MAX_SNAPSHOTS, MAX_STREAMS};
+pub use agent::{
+    MAX_LOGS, MAX_MESSAGES, MAX_PARTS, MAX_RANGES, MAX_SOURCES, MAX_STREAMS, MAX_UPLOAD_BYTES,
+    MAX_UPLOADS,
+};
 pub use apply::apply;
 pub use codec::StateError;
 pub use context::{
-    Counted, Effects, EndSeen, HuntLookup, HuntView, LiveRows, RowAt, RowSink, SystemRow, Target,
+    Counted, Effects, EndSeen, HuntLookup, HuntView, Keeps, LiveRows, RowAt, RowSink, StateStep,
+    SystemRow, Target,
 };
 pub use muster_hunts::ShardProgress;
 pub use shard::{Counters, OpenTaskAt, ShardState};
+pub use uploads::UploadDone;

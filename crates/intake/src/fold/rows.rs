@@ -1,12 +1,10 @@
 //! Rows: of tasks, of schedules, and answers that come whole.
 
-use muster_types::{Fact, HuntNo, Outcome, Rows, TaskId};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use muster_types::{Delta, Fact, HuntNo, Outcome, Rows, TaskId};
 
-use super::agent::{MAX_SNAPSHOTS, Snapshot};
 use super::apply::Step;
 use super::tasks::{By, Standing};
-use super::{Counted, LiveRows, RowAt, SystemRow, Target};
+use super::{Counted, LiveRows, RowAt, Target};
 
 impl Step<'_> {
     pub fn rows(&mut self, rows: &Rows) {
@@ -38,9 +36,9 @@ impl Step<'_> {
                         let at = RowAt { task: Some(task), ..self.at() };
                         self.refuse(&at, "rows", "rows came without the end of their task");
                     }
-                    None if !rows.delta.is_snapshot() => {
+                    None if rows.delta != Delta::SNAPSHOT => {
                         let message =
-                            "rows that are no snapshot came in a message without identity";
+                            "rows that are no whole state came in a message without identity";
                         self.refuse(&self.at(), &rows.source, message);
                     }
                     None if sources.contains(&rows.source) => {
@@ -58,6 +56,8 @@ impl Step<'_> {
                 Fact::End(end) => self.end(&end),
                 Fact::Started(task) => self.started(task),
                 Fact::Log { level, message } => self.log(&level, &message),
+                Fact::Block(block) => self.block(&block),
+                Fact::Dropped { source, message } => self.dropped(&source, &message),
             }
         }
     }
@@ -119,45 +119,6 @@ impl Step<'_> {
             return;
         };
         self.finish(index, Outcome::Failed, &over, By::Cap);
-    }
-
-    fn scheduled_rows(&mut self, rows: &Rows) {
-        let source = rows.source.as_str();
-        let at = RowAt { endpoint_time: rows.endpoint_time, ..self.at() };
-        if !self.lookup.is_scheduled(self.record.org, self.record.kind, source) {
-            let message =
-                format!("nothing is scheduled under the name {:?}", super::apply::clip(source));
-            return self.refuse(&at, "rows", &message);
-        }
-        let mut snapshot = None;
-        if rows.delta.is_snapshot() {
-            let (name, hash) = (xxh3_64(source.as_bytes()), xxh3_128(&rows.json));
-            let known = self.agent.snapshots.iter().position(|s| s.source == name);
-            if let Some(last) = known.map(|index| &self.agent.snapshots[index])
-                && last.hash == hash
-            {
-                self.counters.unchanged += 1;
-                let row = SystemRow::Unchanged { source, since: last.since };
-                return self.sink.system(&at, &row);
-            }
-            snapshot = Some((known, Snapshot { source: name, hash, since: self.now() }));
-        }
-        match self.sink.rows(Target::Scheduled(source), &at, rows.format, &rows.json) {
-            Ok(counted) => {
-                self.counters.rows += counted.rows;
-                if let Some((known, snapshot)) = snapshot {
-                    match known {
-                        Some(index) => _ = self.agent.snapshots.remove(index),
-                        None if self.agent.snapshots.len() >= MAX_SNAPSHOTS => {
-                            self.agent.snapshots.remove(0);
-                        }
-                        None => {}
-                    }
-                    self.agent.snapshots.push(snapshot);
-                }
-            }
-            Err(why) => self.refuse(&at, source, &why),
-        }
     }
 
     pub fn progress(

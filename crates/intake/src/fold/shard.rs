@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use muster_types::{AgentNo, HuntNo, Shard, TaskId, Timestamp};
 
-use super::ShardProgress;
 use super::agent::AgentState;
+use super::{ShardProgress, UploadDone};
 
 /// What was met since the state was loaded; for metrics, not part of what is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +53,7 @@ pub struct ShardState {
     pub(super) hunts: HashMap<HuntNo, ShardProgress>,
     pub(super) changed_agents: BTreeSet<u32>,
     pub(super) changed_hunts: BTreeSet<HuntNo>,
+    pub(super) uploads_done: Vec<UploadDone>,
     /// Counts since loading.
     pub counters: Counters,
 }
@@ -78,6 +79,7 @@ impl ShardState {
             hunts: HashMap::new(),
             changed_agents: BTreeSet::new(),
             changed_hunts: BTreeSet::new(),
+            uploads_done: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -117,6 +119,11 @@ impl ShardState {
             .into_iter()
             .filter_map(|hunt| Some((hunt, self.hunts.get(&hunt)?.clone())))
             .collect()
+    }
+
+    /// Takes the uploads that became whole since the last call.
+    pub fn take_uploads_done(&mut self) -> Vec<UploadDone> {
+        std::mem::take(&mut self.uploads_done)
     }
 
     /// Forgets the progress of hunts for which `keep` says no and nothing is unsaved.

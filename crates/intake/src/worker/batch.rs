@@ -14,7 +14,7 @@ use muster_types::{
 use super::Decoders;
 use super::sink::{Schedules, SegmentSink};
 use super::source::HuntInfo;
-use crate::fold::{Effects, HuntLookup, HuntView, LiveRows, ShardState, apply};
+use crate::fold::{Effects, HuntLookup, HuntView, Keeps, LiveRows, ShardState, apply};
 
 /// An entry with what its decoder made of it.
 pub(super) type Decoded = (Entry, Option<Result<Facts, Poison>>);
@@ -76,7 +76,7 @@ impl Mentions {
                 },
                 Fact::Started(task) => self.task(*task, agent),
                 Fact::End(end) => self.task(end.task, agent),
-                Fact::Log { .. } => {}
+                Fact::Log { .. } | Fact::Block(_) | Fact::Dropped { .. } => {}
             }
         }
     }
@@ -99,8 +99,8 @@ impl HuntLookup for Answers {
         self.recruited.contains(&(hunt, agent))
     }
 
-    fn is_scheduled(&self, org: OrgId, kind: AgentKind, source: &str) -> bool {
-        self.schedules.contains_key(&(org, kind, source.to_owned()))
+    fn scheduled(&self, org: OrgId, kind: AgentKind, source: &str) -> Option<Keeps> {
+        self.schedules.get(&(org, kind, source.to_owned())).map(|scheduled| scheduled.keeps)
     }
 }
 

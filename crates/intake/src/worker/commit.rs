@@ -7,7 +7,7 @@ use muster_types::{HuntNo, Pos, Shard, Timestamp};
 
 use super::store::{NewSegment, Publication, ShardCut, publish};
 use super::{Deps, Error, blocking};
-use crate::fold::ShardProgress;
+use crate::fold::{ShardProgress, UploadDone};
 
 /// Everything that was folded up to some positions.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub struct Cut {
     pub(super) entries: u64,
     pub(super) shards: Vec<ShardCut>,
     pub(super) progress: Vec<(HuntNo, Shard, ShardProgress)>,
+    pub(super) uploads: Vec<UploadDone>,
 }
 
 /// What a commit did.
@@ -77,6 +78,7 @@ impl Cut {
             segment: segment.as_ref(),
             shards: &self.shards,
             progress: &self.progress,
+            uploads: &self.uploads,
             retired: &self.objects,
             not_before: self.not_before,
         };

@@ -11,6 +11,7 @@ use muster_types::{Body, Epoch, HuntNo, Payload, Pos, Shard, Timestamp};
 use super::batch::{self, Answers, Mentions, Pending};
 use super::commit::Cut;
 use super::ends::Silent;
+use super::sink::Scheduled;
 use super::store::{self, NewBase, ShardCut};
 use super::{Deps, Error, Watched, blocking};
 use crate::fold::{Counters, LiveRows, ShardState};
@@ -218,13 +219,15 @@ impl Core {
             let base = long || at.since(holding.base_at) >= self.options.base_after;
             wanted.push((*shard, holding.epoch, from, *to, base.then(|| holding.base.clone())));
         }
-        let (states, shards, progress) = blocking(move || {
+        let (states, shards, progress, uploads) = blocking(move || {
             let mut progress = Vec::new();
+            let mut uploads = Vec::new();
             let mut shards = Vec::new();
             for (shard, epoch, from, to, base) in wanted {
                 let state = states.get_mut(&shard).expect("only held shards are folded");
                 let changed = state.take_changed_progress().into_iter();
                 progress.extend(changed.map(|(hunt, progress)| (hunt, shard, progress)));
+                uploads.extend(state.take_uploads_done());
                 let delta = state.take_delta();
                 let base = base.map(|old| NewBase {
                     object: base_name(at, shard),
@@ -233,7 +236,7 @@ impl Core {
                 });
                 shards.push(ShardCut { shard, epoch, from, to, delta, base });
             }
-            (states, shards, progress)
+            (states, shards, progress, uploads)
         })
         .await?;
         self.states = states;
@@ -256,6 +259,7 @@ impl Core {
             entries: pending.entries,
             shards,
             progress,
+            uploads,
         }))
     }
 
@@ -323,7 +327,8 @@ impl Core {
         }
         for key in mentions.schedules {
             if let Some(table) = source.scheduled(key.0, key.1, &key.2) {
-                answers.schedules.insert(key, table);
+                let keeps = source.keeps(key.0, key.1, &key.2);
+                answers.schedules.insert(key, Scheduled::new(table, keeps));
             }
         }
         Ok(answers)

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use muster_types::{AgentNo, Body, Class, Outcome, Pos, Record, TaskFact, TaskId, Timestamp};
+use muster_types::{
+    AgentNo, Body, Class, HuntNo, Outcome, Pos, Record, TaskFact, TaskId, Timestamp,
+};
 
 use super::{Core, Error};
 
@@ -69,9 +71,17 @@ impl Core {
     /// long before; this is for an agent that hangs, or lies.
     fn silent(&mut self, now: Timestamp, limit: usize, records: &mut Vec<Record>) {
         let mut known = std::mem::take(&mut self.silent.0);
+        // Most open tasks have time left: those cost one look into this.
+        let mut timeouts: HashMap<HuntNo, Option<Duration>> = HashMap::new();
         for state in self.states.values() {
             for open in state.open_tasks() {
-                let time = self.deps.hunts.task_time(open.task.hunt, open.agent);
+                let hunt = open.task.hunt;
+                let least =
+                    *timeouts.entry(hunt).or_insert_with(|| self.deps.hunts.task_timeout(hunt));
+                if least.is_some_and(|time| now.since(open.since) <= time + GRACE) {
+                    continue;
+                }
+                let time = self.deps.hunts.task_time(hunt, open.agent);
                 let Some(time) = time.filter(|time| now.since(open.since) > *time + GRACE) else {
                     continue;
                 };

@@ -12,12 +12,21 @@ use muster_types::{AgentKind, AgentNo, AgentSet, HuntNo, OrgId, Outcome, Timesta
 use parking_lot::Mutex;
 
 use super::{Due, HuntInfo, HuntSource, SourceError};
-use crate::fold::HuntView;
+use crate::fold::{HuntView, Keeps};
+
+/// Knows the tables of what agents send by themselves, by organisation, agent kind and source.
+pub type Scheduled = Box<dyn Fn(OrgId, AgentKind, &str) -> Option<Arc<TableSpec>> + Send + Sync>;
+
+/// Knows which of them are events.
+pub type Events = Box<dyn Fn(OrgId, AgentKind, &str) -> bool + Send + Sync>;
 
 /// [`HuntSource`] over the index of hunts and the directory.
 pub struct LiveHunts {
     hunts: Hunts,
     directory: Directory,
+    /// Asked in this order.
+    scheduled: Vec<Scheduled>,
+    events: Vec<Events>,
     retired: Mutex<HashMap<OrgId, (i64, Arc<AgentSet>)>>,
 }
 
@@ -25,7 +34,33 @@ impl LiveHunts {
     /// Both must be kept up to date by their services.
     #[must_use]
     pub fn new(hunts: Hunts, directory: Directory) -> Self {
-        Self { hunts, directory, retired: Mutex::default() }
+        Self {
+            hunts,
+            directory,
+            scheduled: Vec::new(),
+            events: Vec::new(),
+            retired: Mutex::default(),
+        }
+    }
+
+    /// Adds who knows of sources that no hunt asked for.
+    #[must_use]
+    pub fn with_scheduled(
+        mut self,
+        tables: impl Fn(OrgId, AgentKind, &str) -> Option<Arc<TableSpec>> + Send + Sync + 'static,
+    ) -> Self {
+        self.scheduled.push(Box::new(tables));
+        self
+    }
+
+    /// Adds who knows of sources whose rows are events, so that no state is kept of them.
+    #[must_use]
+    pub fn with_events(
+        mut self,
+        events: impl Fn(OrgId, AgentKind, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.events.push(Box::new(events));
+        self
     }
 
     /// Retired agents of an organisation; counted anew when the directory has changed.
@@ -42,6 +77,12 @@ impl LiveHunts {
         retired.insert(org, (snapshot.version(), agents.clone()));
         agents
     }
+}
+
+/// The tasks of agents that were removed.
+fn removed(hunt: HuntNo, agents: AgentSet) -> Option<Due> {
+    let reason = "the endpoint was removed before it answered".to_owned();
+    (!agents.is_empty()).then_some(Due { hunt, agents, outcome: Outcome::Retired, reason })
 }
 
 fn failed(error: &muster_catalog::Error) -> SourceError {
@@ -76,9 +117,13 @@ impl HuntSource for LiveHunts {
         self.hunts.refresh().await.map_err(|error| failed(&error))
     }
 
-    /// No artifact runs on a schedule yet.
-    fn scheduled(&self, _: OrgId, _: AgentKind, _: &str) -> Option<Arc<TableSpec>> {
-        None
+    fn scheduled(&self, org: OrgId, kind: AgentKind, source: &str) -> Option<Arc<TableSpec>> {
+        self.scheduled.iter().find_map(|tables| tables(org, kind, source))
+    }
+
+    fn keeps(&self, org: OrgId, kind: AgentKind, source: &str) -> Keeps {
+        let events = self.events.iter().any(|events| events(org, kind, source));
+        if events { Keeps::Events } else { Keeps::State }
     }
 
     fn due(&self, now: Timestamp) -> Vec<Due> {
@@ -90,25 +135,34 @@ impl HuntSource for LiveHunts {
                 Outcome::TimedOut => "no answer came before the time was up",
                 _ => "the hunt's time was up before an answer came",
             };
-            due.push(Due { hunt: def.no, agents, outcome, reason: reason.to_owned() });
+            // One that was removed did not run out of time: nobody was there to answer.
+            let retired = self.retired(def.org);
+            let gone = AgentSet(&agents.0 & &retired.0);
+            let agents = AgentSet(agents.0 - &gone.0);
+            due.extend(removed(def.no, gone));
+            if !agents.is_empty() {
+                due.push(Due { hunt: def.no, agents, outcome, reason: reason.to_owned() });
+            }
         }
         for def in self.hunts.live() {
             let retired = self.retired(def.org);
-            if retired.is_empty() {
-                continue;
-            }
-            let agents = AgentSet(&self.hunts.outstanding(def.no).0 & &retired.0);
-            if !agents.is_empty() {
-                let reason = "the endpoint was removed before it answered".to_owned();
-                due.push(Due { hunt: def.no, agents, outcome: Outcome::Retired, reason });
+            if !retired.is_empty() {
+                due.extend(removed(
+                    def.no,
+                    AgentSet(&self.hunts.outstanding(def.no).0 & &retired.0),
+                ));
             }
         }
         due
     }
 
+    fn task_timeout(&self, hunt: HuntNo) -> Option<Duration> {
+        self.hunts.peek(hunt).map(|def| def.limits.task_timeout())
+    }
+
     fn task_time(&self, hunt: HuntNo, agent: AgentNo) -> Option<Duration> {
-        let def = self.hunts.peek(hunt)?;
-        self.hunts.is_online(agent).then(|| Duration::from_millis(def.limits.task_timeout_ms))
+        let time = self.task_timeout(hunt)?;
+        self.hunts.is_online(agent).then_some(time)
     }
 
     fn agent(&self, agent: AgentNo) -> Option<(OrgId, AgentKind)> {

@@ -59,25 +59,33 @@ struct End<'a> {
     message: &'a str,
 }
 
-/// Tells them.
+/// Tells them: one hint per hunt and record, which is how readers tell a hint that came twice.
 pub(super) fn publish(bus: &dyn Bus, live: &[LiveRows]) {
-    for rows in live {
-        let truncated = rows.json.len() > HINT_BYTES_MAX;
+    let mut live: Vec<&LiveRows> = live.iter().collect();
+    // Stable: what one record brought stays in its order.
+    live.sort_by_key(|rows| (rows.hunt, rows.agent.shard(), rows.pos));
+    let of_one_record =
+        |a: &&LiveRows, b: &&LiveRows| (a.hunt, a.agent, a.pos) == (b.hunt, b.agent, b.pos);
+    for parts in live.chunk_by(of_one_record) {
+        let (hunt, agent, pos) = (parts[0].hunt, parts[0].agent, parts[0].pos);
+        let bytes: usize = parts.iter().map(|rows| rows.json.len()).sum();
+        let truncated = bytes > HINT_BYTES_MAX;
+        let end = parts.iter().find_map(|rows| rows.end.as_ref());
         let hint = Hint {
-            shard: rows.agent.shard().get(),
-            pos: rows.pos.0,
-            agent: rows.agent.0,
-            row_count: rows.rows,
-            rows: if truncated { Vec::new() } else { split(rows) },
+            shard: agent.shard().get(),
+            pos: pos.0,
+            agent: agent.0,
+            row_count: parts.iter().map(|rows| rows.rows).sum(),
+            rows: match truncated {
+                true => Vec::new(),
+                false => parts.iter().flat_map(|rows| split(rows)).collect(),
+            },
             truncated,
-            end: rows
-                .end
-                .as_ref()
-                .map(|end| End { outcome: end.outcome.as_str(), message: &end.message }),
+            end: end.map(|end| End { outcome: end.outcome.as_str(), message: &end.message }),
         };
         match serde_json::to_vec(&hint) {
-            Ok(content) => bus.publish(Topic::Live(rows.hunt), Bytes::from(content)),
-            Err(error) => tracing::warn!(%error, hunt = %rows.hunt, "failed to write a live hint"),
+            Ok(content) => bus.publish(Topic::Live(hunt), Bytes::from(content)),
+            Err(error) => tracing::warn!(%error, %hunt, "failed to write a live hint"),
         }
     }
 }
@@ -89,5 +97,49 @@ fn split(rows: &LiveRows) -> Vec<&RawValue> {
             .into_iter()
             .map_while(Result::ok)
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_bus::Hint as BusHint;
+    use muster_bus::local::LocalBus;
+    use muster_types::{AgentNo, Outcome, Pos};
+
+    use super::*;
+    use crate::fold::EndSeen;
+
+    fn rows(hunt: u64, pos: u64, json: &'static str, end: bool) -> LiveRows {
+        LiveRows {
+            hunt: HuntNo(hunt),
+            agent: AgentNo(7),
+            pos: Pos(pos),
+            rows: 1,
+            json: Bytes::from_static(json.as_bytes()),
+            format: RowFormat::Array,
+            end: end.then(|| EndSeen { outcome: Outcome::Rows, message: String::new() }),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_record_brought_is_one_hint() {
+        let bus = LocalBus::new(16);
+        let mut hints = bus.subscribe(&[Topic::Live(HuntNo(1))]);
+        let live = [
+            rows(1, 5, r#"[{"a":1}]"#, false),
+            rows(2, 5, r#"[{"a":9}]"#, false),
+            rows(1, 5, r#"[{"a":2}]"#, true),
+            rows(1, 6, r#"[{"a":3}]"#, false),
+        ];
+        publish(&*bus, &live);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let Some(BusHint::Message(_, content)) = hints.next().await else { panic!("a hint") };
+            let hint: serde_json::Value = serde_json::from_slice(&content).unwrap();
+            seen.push((hint["pos"].clone(), hint["rows"].to_string(), !hint["end"].is_null()));
+        }
+        let wanted = [(5, r#"[{"a":1},{"a":2}]"#, true), (6, r#"[{"a":3}]"#, false)];
+        let wanted = wanted.map(|(pos, rows, end)| (pos.into(), rows.to_owned(), end));
+        assert_eq!(seen, wanted);
     }
 }

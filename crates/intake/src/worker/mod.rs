@@ -15,6 +15,7 @@ mod core;
 mod ends;
 mod hunts;
 mod live;
+mod other;
 mod service;
 mod sink;
 mod source;

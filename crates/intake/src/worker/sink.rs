@@ -3,17 +3,40 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use muster_results::{Cell, RowMeta, SegmentBuilder, TableSpec};
+use muster_results::{Cell, Origin, RowClass, RowMeta, SegmentBuilder, TableSpec};
 use muster_types::{AgentKind, ColumnDecl, HuntNo, OrgId, RowFormat};
 
+use super::other;
 use super::source::HuntInfo;
-use super::tables::{AGENT_LOG, COLLECTIONS, ERRORS, UNCHANGED};
-use crate::fold::{Counted, RowAt, RowSink, SystemRow, Target};
+use super::tables::{AGENT_LOG, COLLECTIONS, ERRORS, OSQUERY_OTHER, UNCHANGED, UPLOAD_BLOCKS};
+use crate::fold::{Counted, Keeps, RowAt, RowSink, StateStep, SystemRow, Target};
 
 /// Columns an agent may claim for an ad-hoc query.
 const CLAIMED_COLUMNS_MAX: usize = 256;
 
-pub(super) type Schedules = HashMap<(OrgId, AgentKind, String), Arc<TableSpec>>;
+pub(super) type Schedules = HashMap<(OrgId, AgentKind, String), Scheduled>;
+
+/// Where the rows of a scheduled source go.
+#[derive(Debug)]
+pub(super) struct Scheduled {
+    /// As they came.
+    pub table: Arc<TableSpec>,
+    /// Their state.
+    pub current: Arc<TableSpec>,
+    pub keeps: Keeps,
+}
+
+impl Scheduled {
+    pub fn new(table: Arc<TableSpec>, keeps: Keeps) -> Self {
+        let current = TableSpec {
+            name: format!("{}_current", table.name),
+            class: RowClass::Current,
+            columns: table.columns.clone(),
+            open: table.open,
+        };
+        Self { table, current: Arc::new(current), keeps }
+    }
+}
 
 pub(super) struct SegmentSink<'a> {
     pub builder: &'a mut SegmentBuilder,
@@ -24,11 +47,14 @@ pub(super) struct SegmentSink<'a> {
 }
 
 impl SegmentSink<'_> {
+    fn scheduled(&self, at: &RowAt, source: &str) -> Option<&Scheduled> {
+        self.schedules.get(&(at.org, at.kind, source.to_owned()))
+    }
+
     fn table(&mut self, target: Target<'_>, at: &RowAt) -> Option<Arc<TableSpec>> {
         match target {
-            Target::Scheduled(source) => {
-                self.schedules.get(&(at.org, at.kind, source.to_owned())).cloned()
-            }
+            Target::Scheduled(source, _) => Some(self.scheduled(at, source)?.table.clone()),
+            Target::Other(..) => Some(OSQUERY_OTHER.clone()),
             Target::Hunt(hunt, claimed) => {
                 let table = &self.hunts.get(&hunt)?.table;
                 if !table.columns.is_empty() || claimed.is_empty() {
@@ -72,10 +98,37 @@ impl RowSink for SegmentSink<'_> {
         format: RowFormat,
         json: &[u8],
     ) -> Result<Counted, String> {
-        let table = self.table(target, at).ok_or("there is no table for these rows")?;
-        let appended = self.builder.append_json(&table, &meta(at), format, json);
+        let table = self.table(target, at).ok_or(NO_TABLE)?;
+        let origin = match target {
+            Target::Scheduled(source, action) => Origin::Scheduled { source, action },
+            Target::Hunt(..) | Target::Other(..) => Origin::Task,
+        };
+        let other = match target {
+            Target::Other(source, action) => Some(other::rows(source, action, format, json)?),
+            _ => None,
+        };
+        let (format, json) = other.as_deref().map_or((format, json), |o| (RowFormat::Lines, o));
+        let appended = self.builder.append_from(&table, &meta(at), origin, format, json);
         let appended = appended.map_err(|error| error.to_string())?;
         Ok(Counted { rows: u64::from(appended.rows), bytes: appended.bytes })
+    }
+
+    fn state(
+        &mut self,
+        step: &StateStep<'_>,
+        at: &RowAt,
+        format: RowFormat,
+        json: &[u8],
+    ) -> Result<(), String> {
+        let table = self.scheduled(at, step.source).ok_or(NO_TABLE)?.current.clone();
+        let appended = self.builder.append_from(&table, &meta(at), origin(step), format, json);
+        appended.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn mark(&mut self, step: &StateStep<'_>, at: &RowAt) {
+        let Some(scheduled) = self.scheduled(at, step.source) else { return };
+        let table = scheduled.current.clone();
+        self.builder.append_row_from(&table, &meta(at), origin(step), &[]);
     }
 
     fn system(&mut self, at: &RowAt, row: &SystemRow<'_>) {
@@ -112,8 +165,23 @@ impl RowSink for SegmentSink<'_> {
                 &meta,
                 &[("source", Cell::Text(source)), ("since_time", Cell::Time(since))],
             ),
+            SystemRow::Block { upload, index, bytes } => self.builder.append_row(
+                &UPLOAD_BLOCKS,
+                &meta,
+                &[
+                    ("upload", number(upload.0)),
+                    ("block", number(u64::from(index))),
+                    ("data", Cell::Bytes(bytes)),
+                ],
+            ),
         }
     }
+}
+
+const NO_TABLE: &str = "there is no table for these rows";
+
+fn origin<'a>(step: &StateStep<'a>) -> Origin<'a> {
+    Origin::Current { source: step.source, generation: step.generation, step: step.step }
 }
 
 fn number(n: u64) -> Cell<'static> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use muster_results::TableSpec;
 use muster_types::{AgentKind, AgentNo, AgentSet, HuntNo, OrgId, Outcome, Timestamp};
 
-use crate::fold::HuntView;
+use crate::fold::{HuntView, Keeps};
 
 /// A hunt as the worker needs it. Nothing of it changes while the hunt lives.
 #[derive(Clone, Debug)]
@@ -62,8 +62,18 @@ pub trait HuntSource: Send + Sync {
     /// The table of an artifact that agents of this kind run on their own schedule.
     fn scheduled(&self, org: OrgId, kind: AgentKind, source: &str) -> Option<Arc<TableSpec>>;
 
+    /// What is kept of it besides its rows.
+    fn keeps(&self, _org: OrgId, _kind: AgentKind, _source: &str) -> Keeps {
+        Keeps::State
+    }
+
     /// Tasks whose time is up by `now`. Those that have ended may be among them.
     fn due(&self, now: Timestamp) -> Vec<Due>;
+
+    /// How long a task of this hunt may take at least, whoever has it. `None` when that is not in memory.
+    fn task_timeout(&self, _hunt: HuntNo) -> Option<Duration> {
+        None
+    }
 
     /// How long a task of this hunt may take on this agent. `None` while nobody can tell: the agent is
     /// offline and takes the task up again when it returns, or the hunt is not in memory.

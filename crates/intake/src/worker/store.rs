@@ -7,7 +7,7 @@ use muster_results::PartInfo;
 use muster_types::{Epoch, HuntNo, Pos, Shard, Timestamp};
 
 use super::Error;
-use crate::fold::{ShardProgress, ShardState};
+use crate::fold::{ShardProgress, ShardState, UploadDone};
 
 muster_catalog::statements! {
     /// Takes a shard over: from now on only this epoch may move it. Touches no row of a later epoch.
@@ -168,6 +168,8 @@ pub(super) struct Publication<'a> {
     pub segment: Option<&'a NewSegment>,
     pub shards: &'a [ShardCut],
     pub progress: &'a [(HuntNo, Shard, ShardProgress)],
+    /// Uploads whose blocks are all in now.
+    pub uploads: &'a [UploadDone],
     /// Payload objects that are of no use any more,
     pub retired: &'a [String],
     /// and from when on they may be deleted.
@@ -176,7 +178,7 @@ pub(super) struct Publication<'a> {
 
 /// Fills the one transaction; committing it is left to the caller. Nothing has happened when this fails.
 pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<(), Error> {
-    let Publication { writer, at, segment, shards, progress, retired, not_before } = *all;
+    let Publication { writer, at, segment, shards, progress, uploads, retired, not_before } = *all;
     debug_assert!(shards.is_sorted_by_key(|cut| cut.shard), "one order of locks for everybody");
     for cut in shards {
         let args = args![cut.shard, cut.from, cut.epoch, cut.to];
@@ -198,6 +200,9 @@ pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<(), Er
     let gone: Vec<String> = old_bases.chain(retired.iter().cloned()).collect();
     if !gone.is_empty() {
         manifest::retire(tx, &gone, not_before, "folded").await?;
+    }
+    for done in uploads {
+        muster_uploads::received(tx, done.upload, done.agent, done.byte_count).await?;
     }
     if !progress.is_empty() {
         let change = tx.bump("progress").await?;

@@ -44,8 +44,25 @@ pub static UNCHANGED: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {
     table("unchanged", &[("source", ColumnType::Text), ("since_time", ColumnType::Time)])
 });
 
+/// The pieces of uploads, each once, until the whole of one is a file of the archive.
+pub static UPLOAD_BLOCKS: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {
+    table(
+        "upload_blocks",
+        &[("upload", ColumnType::Int), ("block", ColumnType::Int), ("data", ColumnType::Bytes)],
+    )
+});
+
+/// What osquery agents send under names that nobody here scheduled: as rows of a schedule, in time.
+pub static OSQUERY_OTHER: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {
+    let columns =
+        [("name", ColumnType::Text), ("action", ColumnType::Text), ("columns", ColumnType::Json)];
+    let spec = TableSpec::clone(&table("osquery_other", &columns));
+    Arc::new(TableSpec { class: RowClass::Scheduled, ..spec })
+});
+
 /// All of them.
 #[must_use]
-pub fn system_tables() -> [Arc<TableSpec>; 4] {
-    [COLLECTIONS.clone(), ERRORS.clone(), AGENT_LOG.clone(), UNCHANGED.clone()]
+pub fn system_tables() -> [Arc<TableSpec>; 6] {
+    [&COLLECTIONS, &ERRORS, &AGENT_LOG, &UNCHANGED, &UPLOAD_BLOCKS, &OSQUERY_OTHER]
+        .map(|table| Arc::clone(table))
 }

@@ -11,6 +11,8 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::state::State;
+
 /// The artifact that osquery agents send lines of.
 pub const SCHEDULED: &str = "pack.lines";
 
@@ -20,11 +22,12 @@ pub struct Agent {
     pub kind: AgentKind,
     /// Whole messages, in order.
     queue: VecDeque<Facts>,
-    /// osquery: lines in order, by hash and row.
-    lines: VecDeque<(u64, u64)>,
+    /// osquery: lines in order, with their hash.
+    lines: VecDeque<(u64, Fact)>,
     /// osquery: how many lines the last message had that was not acknowledged.
     lines_sent: usize,
     seq: u64,
+    pub state: State,
 }
 
 /// What was handed to the gateway: acknowledge it with [`Agent::acked`] or not.
@@ -36,7 +39,7 @@ pub enum Sent {
 impl Agent {
     pub fn new(no: AgentNo, kind: AgentKind) -> Self {
         let (queue, lines) = (VecDeque::new(), VecDeque::new());
-        Self { no, kind, queue, lines, lines_sent: 0, seq: 0 }
+        Self { no, kind, queue, lines, lines_sent: 0, seq: 0, state: State::default() }
     }
 
     pub fn is_done(&self) -> bool {
@@ -94,12 +97,31 @@ impl Agent {
     pub fn scheduled(&mut self, row: u64) {
         match self.kind {
             AgentKind::Native => self.batch(vec![rows_of(None, &[row])]),
-            AgentKind::Osquery => self.lines.push_back((row.wrapping_mul(0x9e37_79b9), row)),
+            AgentKind::Osquery => {
+                self.lines.push_back((row.wrapping_mul(0x9e37_79b9), rows_of(None, &[row])));
+            }
             AgentKind::Velociraptor | AgentKind::Fleetspeak => {
                 let repeat = Repeat::Message(u128::from(row).to_le_bytes());
                 self.queue.push_back(Facts { repeat, items: vec![rows_of(None, &[row])] });
             }
         }
+    }
+
+    /// Something changes on the endpoint, and a query that follows it runs. False when it has none.
+    pub fn turn(&mut self, rng: &mut ChaCha8Rng) -> bool {
+        match self.kind {
+            AgentKind::Native => {
+                let rows = self.state.snapshot(rng);
+                self.batch(vec![rows]);
+            }
+            AgentKind::Osquery => {
+                for line in self.state.run(rng) {
+                    self.lines.push_back((rng.random(), line));
+                }
+            }
+            AgentKind::Velociraptor | AgentKind::Fleetspeak => return false,
+        }
+        true
     }
 
     /// The next messages on the wire, in the order they leave.
@@ -110,7 +132,7 @@ impl Agent {
             self.lines_sent = count;
             let first = self.lines.iter().take(count);
             let lines = first.clone().map(|(hash, _)| *hash).collect();
-            let items = first.map(|(_, row)| rows_of(None, &[*row])).collect();
+            let items = first.map(|(_, line)| line.clone()).collect();
             let repeat = Repeat::Lines { log: 0, lines, groups: Vec::new() };
             return vec![(Facts { repeat, items }, Sent::Lines(count))];
         }
@@ -147,7 +169,7 @@ impl Agent {
     }
 }
 
-fn rows_of(task: Option<TaskId>, rows: &[u64]) -> Fact {
+pub fn rows_of(task: Option<TaskId>, rows: &[u64]) -> Fact {
     let json: String = rows.iter().map(|row| format!("{{\"id\":{row}}}\n")).collect();
     Fact::Rows(Rows {
         task,

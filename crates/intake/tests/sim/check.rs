@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int64Type, UInt64Type};
+use arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
 use muster_archive::manifest::{self, PartFilter};
 use muster_archive::sweep::{OrphanOptions, orphans_once, sweep_once};
 use muster_catalog::args;
 use muster_intake::fold::ShardProgress;
 use muster_intake::janitor;
-use muster_types::{HuntNo, OrgId, Outcome, Pos, Shard, Timestamp};
+use muster_types::{AgentKind, HuntNo, OrgId, Outcome, Pos, Shard, Timestamp};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::world::{START, World};
@@ -91,6 +91,50 @@ async fn outcomes(world: &World, of_hunt: &HashMap<u64, u64>) {
     let mut stored = of_hunt.clone();
     stored.remove(&0);
     assert_eq!(counted, stored, "rows by hunt: counted and stored differ");
+}
+
+/// The present state of every endpoint is what its agent told, however often parts were merged.
+pub async fn states(world: &World) {
+    let mut merged = 0;
+    for (table, kind) in
+        [("followed_current", AgentKind::Osquery), ("whole_current", AgentKind::Native)]
+    {
+        let catalog = &world.temp.catalog;
+        let all = PartFilter::default();
+        let parts = manifest::parts_of(catalog, OrgId::DEFAULT, table, &all).await.unwrap();
+        merged += parts.iter().filter(|part| part.level == 2).count();
+        let mut batches = Vec::new();
+        for batch in read(world, table).await {
+            let gaps = batch.column_by_name("_gap").unwrap().as_boolean().clone();
+            let ids = batch.column_by_name("id").is_some().then(|| column(&batch, "id"));
+            let ids = ids.unwrap_or_else(|| vec![None; batch.num_rows()]);
+            let counts = batch.column_by_name("_count").unwrap().as_primitive::<Int32Type>();
+            for row in 0..batch.num_rows() {
+                let number = |name| column(&batch, name)[row].unwrap();
+                let (agent, generation) = (number("agent") as u32, number("_generation"));
+                batches.push((agent, generation, counts.value(row), gaps.value(row), ids[row]));
+            }
+        }
+        for agent in world.agents.iter().filter(|agent| agent.kind == kind) {
+            let of_agent = || batches.iter().filter(|row| row.0 == agent.no.0);
+            let live = of_agent().filter(|row| row.2 == 0).map(|row| row.1).max();
+            assert_eq!(live.is_some(), agent.state.told, "agent {} in {table}", agent.no);
+            let mut rows: BTreeMap<u64, i64> = BTreeMap::new();
+            let mut complete = true;
+            for (_, _, count, gap, id) in of_agent().filter(|row| Some(row.1) == live) {
+                complete &= !gap;
+                if *count != 0 {
+                    *rows.entry(id.unwrap() as u64).or_default() += i64::from(*count);
+                }
+            }
+            rows.retain(|_, count| *count != 0);
+            let mut believed = agent.state.believed.clone();
+            believed.retain(|_, count| *count != 0);
+            assert_eq!(rows, believed, "agent {} in {table}", agent.no);
+            assert_eq!(complete || !agent.state.told, agent.state.complete || !agent.state.told);
+        }
+    }
+    println!("  {merged} bases of current tables");
 }
 
 /// What the catalog names is there; and once everything old is swept, nothing else.

@@ -15,6 +15,7 @@ use muster_types::{
 use parking_lot::Mutex;
 
 use crate::agents::SCHEDULED;
+use crate::state::{FOLLOWED, WHOLE};
 
 /// All hunts of the world.
 #[derive(Default)]
@@ -64,7 +65,13 @@ impl HuntSource for Hunts {
     }
 
     fn scheduled(&self, _: OrgId, _: AgentKind, source: &str) -> Option<Arc<TableSpec>> {
-        (source == SCHEDULED).then(|| table("lines", RowClass::Scheduled))
+        let name = match source {
+            SCHEDULED => "lines",
+            FOLLOWED => "followed",
+            WHOLE => "whole",
+            _ => return None,
+        };
+        Some(table(name, RowClass::Scheduled))
     }
 
     fn due(&self, _: Timestamp) -> Vec<Due> {

@@ -125,6 +125,16 @@ impl World {
         Ok(())
     }
 
+    /// Merges until nothing is left to be merged.
+    pub async fn merge_all(&mut self) {
+        let mut before = u64::MAX;
+        while before != self.compacted {
+            before = self.compacted;
+            self.clock.advance(Duration::from_secs(2 * 3600));
+            self.tidy().await;
+        }
+    }
+
     /// Merges what is there, drops what was replaced; stops at any failure.
     pub async fn tidy(&mut self) {
         let options = janitor::Options {

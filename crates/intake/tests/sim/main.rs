@@ -8,6 +8,7 @@ mod check;
 mod faults;
 mod hunts;
 mod instances;
+mod state;
 mod world;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,9 @@ async fn one(seed: u64) {
     world.heal().await;
     check::positions(&world, &mut last).await;
     check::everything(&world).await;
+    check::states(&world).await;
+    world.merge_all().await;
+    check::states(&world).await;
     println!(
         "  {} rows, {} commits, {} merges, {} crashes, {} fenced",
         world.rows.len(),

@@ -52,7 +52,7 @@ pub struct World {
     pub clock: Arc<TestClock>,
     pub dice: Arc<Dice>,
     book: Arc<Book>,
-    agents: Vec<Agent>,
+    pub agents: Vec<Agent>,
     pub instances: Vec<Instance>,
     pub epochs: BTreeMap<Shard, Epoch>,
     next_row: u64,
@@ -255,8 +255,11 @@ impl World {
     }
 
     fn make_row(&mut self) {
-        let row = self.new_row();
         let agent = self.rng.random_range(0..self.agents.len());
+        if self.rng.random_bool(0.5) && self.agents[agent].turn(&mut self.rng) {
+            return;
+        }
+        let row = self.new_row();
         self.agents[agent].scheduled(row);
     }
 

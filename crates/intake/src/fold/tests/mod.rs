@@ -4,8 +4,10 @@ mod fleetspeak;
 mod hostile;
 mod native;
 mod osquery;
+mod scheduled;
 mod state;
 mod tasks;
+mod uploads;
 mod velociraptor;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,8 @@ use muster_types::{
 };
 
 use super::{
-    Counted, Effects, HuntLookup, HuntView, RowAt, RowSink, ShardState, SystemRow, Target, apply,
+    Counted, Effects, HuntLookup, HuntView, Keeps, RowAt, RowSink, ShardState, StateStep,
+    SystemRow, Target, apply,
 };
 
 const AGENT: AgentNo = AgentNo(7);
@@ -31,6 +34,8 @@ struct Sink {
     ends: Vec<(u64, u16, Outcome, u64, String)>,
     logs: Vec<String>,
     unchanged: Vec<String>,
+    blocks: Vec<(u64, u32, Vec<u8>)>,
+    steps: Vec<scheduled::Stepped>,
 }
 
 impl RowSink for Sink {
@@ -43,7 +48,10 @@ impl RowSink for Sink {
     ) -> Result<Counted, String> {
         let table = match target {
             Target::Hunt(hunt, _) => format!("hunt_{hunt}"),
-            Target::Scheduled(source) => source.to_owned(),
+            Target::Scheduled(source, _) => source.to_owned(),
+            Target::Other(source, action) => {
+                format!("other {source} {}", action.map_or("-", |action| action.as_str()))
+            }
         };
         let rows: Vec<serde_json::Value> = match format {
             RowFormat::Array => serde_json::from_slice(json).map_err(|e| e.to_string())?,
@@ -58,6 +66,24 @@ impl RowSink for Sink {
         Ok(Counted { rows: rows.len() as u64, bytes: json.len() as u64 })
     }
 
+    fn state(
+        &mut self,
+        step: &StateStep<'_>,
+        at: &RowAt,
+        format: RowFormat,
+        json: &[u8],
+    ) -> Result<(), String> {
+        let before = self.rows.len();
+        self.rows(Target::Scheduled(step.source, None), at, format, json)?;
+        let rows = self.rows.split_off(before).into_iter().map(|row| row.1);
+        self.steps.push(scheduled::Stepped::new(step, rows.collect()));
+        Ok(())
+    }
+
+    fn mark(&mut self, step: &StateStep<'_>, _: &RowAt) {
+        self.steps.push(scheduled::Stepped::new(step, Vec::new()));
+    }
+
     fn system(&mut self, at: &RowAt, row: &SystemRow<'_>) {
         match *row {
             SystemRow::Collection { outcome, rows, message, .. } => {
@@ -69,6 +95,9 @@ impl RowSink for Sink {
             }
             SystemRow::Log { message, .. } => self.logs.push(message.to_owned()),
             SystemRow::Unchanged { source, .. } => self.unchanged.push(source.to_owned()),
+            SystemRow::Block { upload, index, bytes } => {
+                self.blocks.push((upload.0, index, bytes.to_vec()));
+            }
         }
     }
 }
@@ -88,8 +117,9 @@ impl HuntLookup for Hunts {
         self.recruited.contains(&(hunt, agent))
     }
 
-    fn is_scheduled(&self, _: OrgId, _: AgentKind, source: &str) -> bool {
-        source.starts_with("pack.")
+    fn scheduled(&self, _: OrgId, _: AgentKind, source: &str) -> Option<Keeps> {
+        let keeps = if source == "pack.events" { Keeps::Events } else { Keeps::State };
+        source.starts_with("pack.").then_some(keeps)
     }
 }
 
