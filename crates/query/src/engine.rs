@@ -162,5 +162,7 @@ fn context(request: &SqlRequest, tables: &Arc<Tables>) -> Result<SessionContext,
         .with_runtime_env(runtime)
         .with_catalog_list(Arc::new(catalogs))
         .build();
-    Ok(SessionContext::new_with_state(state))
+    let context = SessionContext::new_with_state(state);
+    crate::version::functions().into_iter().for_each(|function| context.register_udf(function));
+    Ok(context)
 }

@@ -9,14 +9,18 @@
 //! - [`question`]: what all tables of one query share: access, catalog, archive, the fleet.
 //! - [`schema`]: which tables there are, found when a text names them.
 //! - [`results`]: result tables over the parts of the manifest.
+//! - [`current`]: the present state of scheduled sources, merged while it is read.
 //! - [`tables`]: tables of the catalog.
+//! - [`version`]: the order of version numbers, and its functions.
 
+mod current;
 mod engine;
 mod error;
 mod question;
 mod results;
 mod schema;
 mod tables;
+pub mod version;
 mod worker;
 
 pub use engine::{Answer, Engine};
@@ -26,6 +30,12 @@ pub use worker::worker_main;
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static muster_catalog::Statement> {
-    [question::STATEMENTS, results::FLEET_STATEMENTS, results::STATEMENTS, tables::STATEMENTS]
-        .concat()
+    [
+        question::STATEMENTS,
+        results::FLEET_STATEMENTS,
+        results::STATEMENTS,
+        tables::STATEMENTS,
+        tables::UPLOAD_STATEMENTS,
+    ]
+    .concat()
 }

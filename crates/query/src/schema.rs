@@ -11,15 +11,20 @@ use muster_types::{ColumnDecl, HuntNo};
 use tokio::sync::Mutex;
 
 use crate::Error;
+use crate::current::{self, CurrentTable};
 use crate::error::nearest;
 use crate::question::Question;
 use crate::results::ResultTable;
-use crate::tables::{Listed, SYSTEM_TABLES, Sheet};
+use crate::tables::{Listed, SOFTWARE, SYSTEM_TABLES, Sheet};
 
 /// The one catalog.
 pub(crate) const CATALOG: &str = "muster";
 /// The one schema.
 pub(crate) const SCHEMA: &str = "public";
+
+/// How often a table is read anew because its columns grew meanwhile; then it has those of the last reading,
+/// and values of columns that came later are not seen by this query.
+const READS_MAX: usize = 8;
 
 /// All tables of one question.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ enum Name {
     Result,
     /// What one hunt put into a table.
     Hunt(HuntNo, String),
+    /// The present state of scheduled sources.
+    Current(String),
 }
 
 impl Tables {
@@ -52,7 +59,11 @@ impl Tables {
         for table in question.result_tables().await?.iter() {
             // The table of an ad-hoc query goes with its hunt.
             if hunt_number(table).is_none() {
-                names.insert(table.clone(), Name::Result);
+                let name = match table.ends_with(current::SUFFIX) {
+                    true => Name::Current(table.clone()),
+                    false => Name::Result,
+                };
+                names.insert(table.clone(), name);
             }
         }
         for (no, hunt) in hunts.iter().filter(|(_, hunt)| !hunt.deleted) {
@@ -61,6 +72,12 @@ impl Tables {
         for (name, _) in SYSTEM_TABLES {
             names.insert(name.to_owned(), Name::Result);
         }
+        for spec in muster_inventory::tables() {
+            let current = format!("{}{}", spec.name, current::SUFFIX);
+            names.insert(current.clone(), Name::Current(current));
+            names.insert(spec.name.clone(), Name::Result);
+        }
+        names.insert(SOFTWARE.0.to_owned(), Name::Current(SOFTWARE.1.to_owned()));
         for sheet in Sheet::ALL {
             names.insert(sheet.name().to_owned(), Name::Sheet(sheet));
         }
@@ -85,7 +102,7 @@ impl Tables {
 
     /// Whether this is the name of a table of results.
     pub(crate) fn is_result(&self, name: &str) -> bool {
-        matches!(self.names.get(name), Some(Name::Result | Name::Hunt(..)))
+        matches!(self.names.get(name), Some(Name::Result | Name::Hunt(..) | Name::Current(_)))
     }
 
     async fn make(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, Error> {
@@ -96,19 +113,40 @@ impl Tables {
             }
             Name::Result => (name, None),
             Name::Hunt(no, table) => (table.as_str(), Some(*no)),
+            Name::Current(table) => return self.current(table).await.map(Some),
         };
         // Columns are read before the parts are pinned, and a commit in between may bring both rows and
         // columns. They only grow: when they are still the same afterwards, they are those of the parts.
         let mut columns = self.columns(table).await?;
+        let mut reads = 0;
         loop {
+            reads += 1;
             let bytes = self.question.bytes_columns(table).await?;
             let question = Arc::clone(&self.question);
             let made =
                 ResultTable::new(question, table, hunt, columns.clone(), &bytes, &self.hidden);
             made.rows().await?;
             let now = self.columns(table).await?;
-            if now == columns {
+            if now == columns || reads == READS_MAX {
                 return Ok(Some(Arc::new(made)));
+            }
+            columns = now;
+        }
+    }
+
+    /// As [`Tables::make`] does it.
+    async fn current(&self, table: &str) -> Result<Arc<dyn TableProvider>, Error> {
+        let mut columns = self.columns(table).await?;
+        let mut reads = 0;
+        loop {
+            reads += 1;
+            let bytes = self.question.bytes_columns(table).await?;
+            let question = Arc::clone(&self.question);
+            let made = CurrentTable::new(question, table, columns.clone(), &bytes, &self.hidden);
+            made.parts().await?;
+            let now = self.columns(table).await?;
+            if now == columns || reads == READS_MAX {
+                return Ok(Arc::new(made));
             }
             columns = now;
         }
@@ -117,15 +155,24 @@ impl Tables {
     async fn columns(&self, table: &str) -> Result<Vec<ColumnDecl>, Error> {
         let question = &self.question;
         let mut columns = manifest::columns(&question.catalog, question.access.org, table).await?;
-        if let Some((_, declared)) = SYSTEM_TABLES.iter().find(|(known, _)| *known == table) {
-            for (name, kind) in *declared {
-                if !columns.iter().any(|column| column.name == *name) {
-                    columns.push(ColumnDecl { name: (*name).to_owned(), kind: *kind });
-                }
+        for declared in declared(table) {
+            if !columns.iter().any(|column| column.name == declared.name) {
+                columns.push(declared);
             }
         }
         Ok(columns)
     }
+}
+
+/// Columns that a table has before its first row.
+fn declared(table: &str) -> Vec<ColumnDecl> {
+    if let Some((_, columns)) = SYSTEM_TABLES.iter().find(|(known, _)| *known == table) {
+        let decl = |(name, kind): &(&str, _)| ColumnDecl { name: (*name).to_owned(), kind: *kind };
+        return columns.iter().map(decl).collect();
+    }
+    let table = table.strip_suffix(current::SUFFIX).unwrap_or(table);
+    let known = muster_inventory::tables().into_iter().find(|spec| spec.name == table);
+    known.map(|spec| spec.columns.clone()).unwrap_or_default()
 }
 
 /// An artifact's name, `linux.processes`, stands for its table.

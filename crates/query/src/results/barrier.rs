@@ -20,7 +20,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 
 /// Passes rows up, and of filters down those that cannot fail. They stay above as well.
 #[derive(Debug)]
-pub(super) struct Barrier(pub Arc<dyn ExecutionPlan>);
+pub(crate) struct Barrier(pub Arc<dyn ExecutionPlan>);
 
 impl DisplayAs for Barrier {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {

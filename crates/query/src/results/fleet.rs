@@ -74,6 +74,13 @@ impl Fleet {
         self.slots.get(at).copied().filter(|slot| *slot != NONE)
     }
 
+    /// The agents of an endpoint.
+    pub(crate) fn agents_of(&self, endpoint: i64) -> Vec<u32> {
+        let of = |slot: &u32| *slot != NONE && self.numbers.value(*slot as usize) == endpoint;
+        let agents = self.slots.iter().enumerate().filter(|(_, slot)| of(slot));
+        agents.filter_map(|(agent, _)| u32::try_from(agent).ok()).collect()
+    }
+
     pub(crate) fn numbers(&self) -> &Int64Array {
         &self.numbers
     }

@@ -5,13 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::stats::Precision;
-use datafusion::common::{DFSchema, Result, Statistics};
-use datafusion::config::TableParquetOptions;
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
@@ -24,13 +18,13 @@ use datafusion::physical_plan::union::UnionExec;
 use roaring::RoaringBitmap;
 
 use super::barrier::Barrier;
+use super::files::Files;
 use super::open_rows::OpenRows;
-use super::part::{PartFile, PartReaders};
+use super::part::PartFile;
 use super::prune::{Span, prune};
 use super::table::{ResultTable, Rows};
 use super::virtuals::{Virtual, VirtualExpr};
 use super::visible::{Rule, VisibleExpr};
-use super::widen::Widening;
 use crate::question::{Question, Reach};
 
 /// Columns besides the filtered ones from which on reading them only for rows that pass pays off.
@@ -161,44 +155,17 @@ impl Scan<'_> {
         pushdown: bool,
         exact: bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = &self.table.file_schema;
-        // Where pages are is of use only for leaving some out.
-        let index = pushdown || !self.filters.is_empty();
-        let options = TableParquetOptions {
-            global: self.state.config_options().execution.parquet.clone(),
-            ..TableParquetOptions::default()
+        let files = Files {
+            state: self.state,
+            schema: &self.table.file_schema,
+            columns: &self.table.columns,
+            read: columns.read.clone(),
+            index: pushdown || !self.filters.is_empty(),
+            pushdown,
+            predicate: None,
+            limit: self.limit.filter(|_| exact && self.filters.is_empty()),
         };
-        let source = ParquetSource::new(Arc::clone(schema))
-            .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(PartReaders { index }))
-            .with_pushdown_filters(pushdown);
-        let rows = parts.iter().map(|file| file.part.info.row_count as usize).sum();
-        let bytes = parts.iter().map(|file| file.part.info.byte_count as usize).sum();
-        let statistics = Statistics {
-            num_rows: Precision::Exact(rows),
-            total_byte_size: Precision::Inexact(bytes),
-            column_statistics: Statistics::unknown_column(schema),
-        };
-        let files = parts.iter().enumerate().map(|(n, file)| {
-            let mut partitioned =
-                PartitionedFile::new(format!("part-{n}"), file.part.info.byte_count)
-                    .with_extension(Arc::clone(file));
-            let rows = Precision::Exact(file.part.info.row_count as usize);
-            partitioned.statistics =
-                Some(Arc::new(Statistics { num_rows: rows, ..Statistics::new_unknown(schema) }));
-            partitioned
-        });
-        let groups = FileGroup::new(files.collect())
-            .split_files(self.state.config_options().execution.target_partitions);
-        let store = ObjectStoreUrl::parse("archive://")?;
-        let config = FileScanConfigBuilder::new(store, Arc::new(source))
-            .with_file_groups(groups)
-            .with_statistics(statistics)
-            .with_projection_indices(Some(columns.read.clone()))?
-            .with_expr_adapter(Some(Arc::new(Widening { columns: self.table.columns.clone() })))
-            .with_limit(self.limit.filter(|_| exact && self.filters.is_empty()))
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+        files.exec(parts)
     }
 }
 

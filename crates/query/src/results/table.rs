@@ -130,12 +130,12 @@ impl ResultTable {
     }
 }
 
-fn mixed_text() -> DataType {
+pub(crate) fn mixed_text() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
 /// Text as views: what the reader makes fastest.
-fn as_view(field: Field) -> Field {
+pub(crate) fn as_view(field: Field) -> Field {
     match field.data_type() {
         DataType::Utf8 => field.with_data_type(DataType::Utf8View),
         DataType::Binary => field.with_data_type(DataType::BinaryView),

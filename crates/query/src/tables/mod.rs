@@ -5,6 +5,7 @@ mod column;
 mod endpoints;
 mod hunts;
 mod labels;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -24,9 +25,13 @@ use crate::Error;
 use crate::question::Question;
 
 pub(crate) use hunts::STATEMENTS;
+pub(crate) use uploads::STATEMENTS as UPLOAD_STATEMENTS;
+
+/// Names and types of columns.
+type Columns = &'static [(&'static str, ColumnType)];
 
 /// Tables that the fold writes, with the columns they have from the first day.
-pub(crate) const SYSTEM_TABLES: [(&str, &[(&str, ColumnType)]); 4] = [
+pub(crate) const SYSTEM_TABLES: [(&str, Columns); 5] = [
     (
         "collections",
         &[
@@ -42,7 +47,14 @@ pub(crate) const SYSTEM_TABLES: [(&str, &[(&str, ColumnType)]); 4] = [
     ("errors", &[("source", ColumnType::Text), ("message", ColumnType::Text)]),
     ("agent_log", &[("level", ColumnType::Text), ("message", ColumnType::Text)]),
     ("unchanged", &[("source", ColumnType::Text), ("since_time", ColumnType::Time)]),
+    (
+        "osquery_other",
+        &[("name", ColumnType::Text), ("action", ColumnType::Text), ("columns", ColumnType::Json)],
+    ),
 ];
+
+/// Another name for the present state of all endpoints' software.
+pub(crate) const SOFTWARE: (&str, &str) = ("software", "inventory_software_current");
 
 /// A table made of rows of the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +63,12 @@ pub(crate) enum Sheet {
     Endpoints,
     Hunts,
     Labels,
+    Uploads,
 }
 
 impl Sheet {
-    pub(crate) const ALL: [Self; 4] = [Self::Agents, Self::Endpoints, Self::Hunts, Self::Labels];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Agents, Self::Endpoints, Self::Hunts, Self::Labels, Self::Uploads];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -62,6 +76,7 @@ impl Sheet {
             Self::Endpoints => "endpoints",
             Self::Hunts => "hunts",
             Self::Labels => "labels",
+            Self::Uploads => "uploads",
         }
     }
 
@@ -71,6 +86,7 @@ impl Sheet {
             Self::Endpoints => endpoints::COLUMNS,
             Self::Hunts => hunts::COLUMNS,
             Self::Labels => labels::COLUMNS,
+            Self::Uploads => uploads::COLUMNS,
         }
     }
 
@@ -85,6 +101,7 @@ impl Sheet {
             Self::Endpoints => endpoints::rows(question).await?,
             Self::Hunts => hunts::rows(question).await?,
             Self::Labels => labels::rows(question).await?,
+            Self::Uploads => uploads::rows(question).await?,
         };
         let batch = RecordBatch::try_new(self.schema(), arrays);
         batch.map_err(|error| Error::Engine(Box::new(error.into())))

@@ -3,6 +3,8 @@
 mod access;
 mod answers;
 mod child;
+mod current;
+mod inventory;
 mod kit;
 mod open_tasks;
 mod refused;
