@@ -276,3 +276,84 @@ async fn sweeping_may_break_off() {
     assert_eq!(archive.list("seg").await.unwrap().len(), 1);
     assert_eq!(values(catalog, &archive, "t").await, (0..9).collect::<Vec<_>>());
 }
+
+/// Nine flushes in one object that is gone, and nine in one that is there.
+async fn half_is_gone(catalog: &Catalog, archive: &Archive) {
+    let options = CompactOptions::default();
+    fill(catalog, archive, 9).await;
+    let at = NOON.plus(HOUR);
+    let gone = compact_once(catalog, archive, &options, at).await.unwrap().unwrap();
+    fill(catalog, archive, 9).await;
+    compact_once(catalog, archive, &options, at).await.unwrap().unwrap();
+    archive.delete(&gone.object.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_purge_passes_over_what_cannot_be_read() {
+    let store = TempCatalog::sqlite().await.unwrap();
+    let (catalog, archive) = (&store.catalog, Archive::with_store(Faulty::never()));
+    half_is_gone(catalog, &archive).await;
+    let dropped = Dropped { hunts: [HuntNo(2)].into(), ..Dropped::default() };
+    let options = CompactOptions { dropped, ..CompactOptions::default() };
+    let (mut place, mut rows, mut unreadable) = (Place::default(), 0, 0);
+    let at = NOON.plus(HOUR);
+    while let Some(done) = purge_next(catalog, &archive, &options, &place, at).await.unwrap() {
+        place = done.next;
+        (rows, unreadable) = (rows + done.rows, unreadable + done.unreadable);
+    }
+    assert_eq!(
+        (rows, unreadable),
+        (3, 1),
+        "of the object that is there, and one part of the other"
+    );
+    assert_eq!(parts(catalog, "t").await.iter().map(|part| part.info.row_count).sum::<u64>(), 15);
+}
+
+#[tokio::test]
+async fn retention_passes_over_what_cannot_be_read() {
+    let store = TempCatalog::sqlite().await.unwrap();
+    let (catalog, archive) = (&store.catalog, Archive::with_store(Faulty::never()));
+    half_is_gone(catalog, &archive).await;
+    let day = 24 * HOUR;
+    add_hunt(catalog, 2, Some(NOON.plus(200 * day))).await;
+    let options =
+        RetainOptions { collected_days: 90, scheduled_days: 10, ..RetainOptions::default() };
+    let (mut rows, mut held, mut unreadable, at) = (0, 0, 0, NOON.plus(91 * day));
+    while let Some(done) = retain_once(catalog, &archive, &options, at).await.unwrap() {
+        (rows, held) = (rows + done.rows, held + done.held_rows);
+        unreadable = unreadable.max(done.unreadable);
+    }
+    assert_eq!((rows, held), (9 + 9 + 9 + 9 + 6, 3), "what needs no reading goes as ever");
+    assert!(unreadable <= 1);
+    let left: Vec<u64> = parts(catalog, "t").await.iter().map(|part| part.info.row_count).collect();
+    assert_eq!(left.iter().sum::<u64>(), 9 + 3, "the lost part stays, the other is parted");
+}
+
+#[tokio::test]
+async fn the_present_state_has_no_age_and_reaches_its_base() {
+    for store in TempCatalog::both().await.unwrap() {
+        let catalog = &store.catalog;
+        let archive = Archive::with_store(Faulty::never());
+        let mut at = NOON;
+        for n in 0..8 {
+            at = at.plus(HOUR);
+            common::flush_state(catalog, &archive, at, &[(1, n), (2, n), (33, n)]).await;
+            let options = CompactOptions { min_parts: 2, ..CompactOptions::default() };
+            while compact_once(catalog, &archive, &options, at).await.unwrap().is_some() {}
+            let levels: Vec<u8> =
+                parts(catalog, "x_current").await.iter().map(|p| p.level).collect();
+            assert!(levels.len() < 8, "{levels:?}");
+        }
+        at = at.plus(2 * HOUR);
+        let options = CompactOptions::default();
+        while compact_once(catalog, &archive, &options, at).await.unwrap().is_some() {}
+        let parts = parts(catalog, "x_current").await;
+        let buckets: Vec<_> =
+            parts.iter().map(|p| (p.info.day, p.level, p.info.row_count)).collect();
+        // Of each agent a mark and eight rows; agents 1 and 33 share a bucket.
+        let mut sorted = buckets.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, [(1, 2, 18), (2, 2, 9)]);
+        assert_eq!(retain_all(catalog, &archive, at.plus(4000 * 24 * HOUR)).await, 0);
+    }
+}

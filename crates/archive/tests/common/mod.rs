@@ -14,7 +14,7 @@ use muster_archive::manifest::{self, Part, PartFilter};
 use muster_archive::{Archive, segment_name};
 use muster_catalog::{Catalog, Priority};
 use muster_results::{
-    ColumnDecl, ColumnType, RowClass, RowFormat, RowMeta, SegmentBuilder, TableSpec,
+    ColumnDecl, ColumnType, Origin, RowClass, RowFormat, RowMeta, SegmentBuilder, Step, TableSpec,
 };
 use muster_types::{AgentKind, AgentNo, HuntNo, OrgId, Pos, Timestamp};
 use object_store::memory::InMemory;
@@ -165,6 +165,26 @@ pub async fn flush(
     manifest::add_segment(&mut tx, &object, 0, "w-1", at, length, &built.parts).await.unwrap();
     tx.commit().await.unwrap();
     object
+}
+
+/// Adds a row to the state of each agent's one source.
+pub async fn flush_state(catalog: &Catalog, archive: &Archive, at: Timestamp, rows: &[(u32, i64)]) {
+    let mut builder = SegmentBuilder::new();
+    for (agent, value) in rows {
+        let (table, meta) = (spec("x_current", RowClass::Current), meta(*agent, 0, at));
+        let origin = |step| Origin::Current { source: "x", generation: 1, step };
+        let json = format!(r#"[{{"v":{value}}}]"#);
+        builder.append_row_from(&table, &meta, origin(Step::Mark), &[]);
+        let add = origin(Step::Add);
+        builder.append_from(&table, &meta, add, RowFormat::Array, json.as_bytes()).unwrap();
+    }
+    let built = builder.finish().unwrap();
+    let object = segment_name(at.day(), "w-1");
+    let length = built.bytes.len() as u64;
+    archive.put_new(&object, built.bytes).await.unwrap();
+    let mut tx = catalog.begin(Priority::Intake).await.unwrap();
+    manifest::add_segment(&mut tx, &object, 0, "w-1", at, length, &built.parts).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 pub async fn parts(catalog: &Catalog, table: &str) -> Vec<Part> {
