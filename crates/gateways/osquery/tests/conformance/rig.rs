@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use muster_archive::Archive;
 use muster_artifact::{Bound, RowClass, Source};
-use muster_bus::Bus;
 use muster_bus::local::LocalBus;
+use muster_bus::{Bus, CountedBus};
 use muster_catalog::{Priority, args};
 use muster_codec_osquery::OsqueryDecoder;
 use muster_endpoints::node_key::{KeyRing, NodeKeys};
@@ -57,6 +57,7 @@ pub struct Rig {
     pub metrics: Arc<Metrics>,
     pub stream: Arc<MemoryStream>,
     pub store: TempCatalog,
+    pub bus: Arc<CountedBus>,
     pub directory: Directory,
     pub presence: Presence,
     pub hunts: Hunts,
@@ -132,7 +133,8 @@ impl Rig {
         let time: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
         let store = TempCatalog::sqlite().await.unwrap();
         let catalog = store.catalog.clone();
-        let bus: Arc<dyn Bus> = LocalBus::new(1024);
+        let counted_bus = CountedBus::new(LocalBus::new(1024));
+        let bus: Arc<dyn Bus> = Arc::<CountedBus>::clone(&counted_bus);
         let stream = Arc::new(MemoryStream::new());
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::open(&format!("file://{}", folder.path().display())).unwrap();
@@ -215,6 +217,7 @@ impl Rig {
             metrics,
             stream,
             store,
+            bus: counted_bus,
             directory,
             presence,
             hunts,
