@@ -25,6 +25,13 @@ pub fn find_builtin(name: &str) -> Option<&'static Artifact> {
     BUILTIN.get(at)
 }
 
+/// The text of a built-in artifact.
+#[must_use]
+pub fn builtin_yaml(name: &str) -> Option<&'static str> {
+    let at = FILES.binary_search_by(|(file, _)| (*file).cmp(name)).ok()?;
+    FILES.get(at).map(|(_, yaml)| *yaml)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +52,7 @@ mod tests {
     fn each_is_found_by_its_name_and_runs_on_the_platform_it_is_named_after() {
         for artifact in builtin() {
             assert_eq!(find_builtin(&artifact.name), Some(artifact));
+            assert_eq!(parse(builtin_yaml(&artifact.name).unwrap()).as_ref(), Ok(artifact));
             let platform = match artifact.name.split('.').next() {
                 Some("linux") => Platform::Linux,
                 Some("macos") => Platform::Darwin,

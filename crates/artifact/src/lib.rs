@@ -13,7 +13,7 @@ mod platform;
 mod sql_text;
 
 pub use bind::{BindError, Bound, Value};
-pub use builtin::{builtin, find_builtin};
+pub use builtin::{builtin, builtin_yaml, find_builtin};
 pub use model::{
     Artifact, Column, Parameter, ParameterKind, RowClass, Source, SourceLimits, table_name,
 };
