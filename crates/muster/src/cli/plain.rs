@@ -225,7 +225,13 @@ pub async fn enrolment(session: &Session, command: Enrolment) -> Result<(), CliE
 #[derive(Subcommand)]
 pub enum ArtifactCommand {
     /// List artifacts.
-    List,
+    List {
+        /// Part of a name, title or description.
+        word: Option<String>,
+        /// Those meant for linux, darwin (macOS) or windows.
+        #[arg(long)]
+        platform: Option<String>,
+    },
     /// Show one: parameters, columns, sources.
     Show {
         /// Its name.
@@ -252,9 +258,13 @@ pub enum ArtifactCommand {
 pub async fn artifact(session: &Session, command: ArtifactCommand) -> Result<(), CliError> {
     let client = &session.client;
     match command {
-        ArtifactCommand::List => {
+        ArtifactCommand::List { word, platform } => {
+            let query: Vec<_> = [("search", word), ("platform", platform)]
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect();
             let columns = ["name", "title", "built_in", "agent_kinds"];
-            session.list("/v1/artifacts", &[], &columns).await
+            session.list("/v1/artifacts", &query, &columns).await
         }
         ArtifactCommand::Show { name } => {
             session.object(&client.get(&format!("/v1/artifacts/{name}")).await?)
