@@ -7,8 +7,8 @@ use muster_types::UploadNo;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-/// Rows decoded at a time: blocks may be megabytes.
-const ROWS: usize = 16;
+/// Rows decoded at a time: blocks may be megabytes, and compress to nothing.
+const ROWS: usize = 4;
 
 /// Hands every block of the upload in the part to `take`, in no order.
 ///

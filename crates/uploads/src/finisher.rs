@@ -91,8 +91,7 @@ impl Finisher {
                     let count = attempts.entry(upload.no).or_default();
                     *count += 1;
                     let is_last = *count >= ATTEMPTS_MAX || matches!(error, Error::Blocks(_));
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(upload = %upload.no, error, is_last, "upload could not be stored");
+                    tracing::warn!(upload = %upload.no, %error, is_last, "upload could not be stored");
                     if is_last {
                         self.fail(&upload, &error.to_string()).await?;
                     }
