@@ -64,7 +64,7 @@ pub(super) fn distributed(
 
 /// Whether a host is in the part that finds nothing; by its number, so that a count can be known.
 fn one_in(host: &Host, of: u32) -> bool {
-    host.number % of == 0
+    host.number.is_multiple_of(of)
 }
 
 /// The body of a distributed write: the key comes last.

@@ -1,6 +1,7 @@
 //! The configuration loop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -40,7 +41,7 @@ pub(super) async fn run(shared: &Shared, host: &Host, plan: &watch::Sender<Arc<P
             },
             None => pause = pause.max(300.0),
         }
-        shared.sleep(pause).await;
+        tokio::time::sleep(Duration::from_secs_f64(pause)).await;
     }
 }
 

@@ -15,7 +15,7 @@ use super::host::Host;
 use super::plan::Plan;
 use super::report::Route;
 use super::request::{Failure, judge, post};
-use super::run::Shared;
+use super::run::{Shared, seconds};
 
 /// The longest wait between two flushes that fail.
 const BACKOFF_MAX: Duration = Duration::from_secs(3600);
@@ -31,10 +31,10 @@ pub(super) async fn run(shared: &Shared, host: &Host, plan: watch::Receiver<Arc<
     let period = Duration::from_secs_f64(shared.options.log_interval);
     let mut backoff = [Backoff { failed: 0, not_before: Instant::now() }; 2];
     let mut runs: Vec<u64> = Vec::new();
-    let mut last = shared.seconds();
+    let mut last = seconds();
     loop {
         sleep(period).await;
-        let now = shared.seconds();
+        let now = seconds();
         if !shared.is_draining() {
             let plan = Arc::clone(&plan.borrow());
             make(shared, host, &plan, &mut runs, last, now);

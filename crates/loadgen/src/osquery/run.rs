@@ -3,9 +3,10 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::ensure;
+use muster_types::{Clock as _, SystemClock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -41,17 +42,11 @@ impl Shared {
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
+}
 
-    /// Unix time.
-    #[expect(clippy::unused_self, reason = "time may become injected")]
-    pub(super) fn seconds(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-    }
-
-    #[expect(clippy::unused_self, reason = "time may become injected")]
-    pub(super) async fn sleep(&self, seconds: f64) {
-        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
-    }
+/// Unix time, by the simulated hosts' clock.
+pub(super) fn seconds() -> u64 {
+    u64::try_from(SystemClock.now().0 / 1_000_000).unwrap_or_default()
 }
 
 /// `muster loadgen osquery`: runs a fleet to its end, with a runtime of its own.
