@@ -3,6 +3,8 @@
 mod cli;
 mod client;
 mod config;
+mod install;
+mod osquery_flags;
 mod server;
 
 /// Steady memory under many small allocations, and heap profiles in production.

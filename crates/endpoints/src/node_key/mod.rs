@@ -18,7 +18,7 @@ use muster_types::{AgentNo, OrgId};
 pub use judge::{GRACE, Known, Rejected, judge};
 pub use keys::{Node, NodeKeys};
 pub use ring::{Checked, KeyRing};
-pub use stored::{KeyInfo, list_keys, retire_key, rotate_keys};
+pub use stored::{KeyInfo, list_keys, retire_key, retire_key_in, rotate_keys, rotate_keys_in};
 
 /// What a node key is signed as; other tokens of the same ring are of other purposes.
 const PURPOSE: &str = "node key";

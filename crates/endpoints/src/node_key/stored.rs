@@ -1,6 +1,6 @@
 //! The ring in the catalog, sealed as one secret.
 
-use muster_catalog::{Catalog, Priority};
+use muster_catalog::{Catalog, Priority, Tx};
 use muster_cluster::{Error, secrets};
 use muster_types::Timestamp;
 use rand::TryRngCore as _;
@@ -38,12 +38,13 @@ pub struct KeyInfo {
     pub retired_at: Option<Timestamp>,
 }
 
-/// The keys, oldest first.
+/// The keys, by number.
 ///
 /// # Errors
 /// When the catalog fails or the ring does not open.
 pub async fn list_keys(catalog: &Catalog, seal: &secrets::Key) -> Result<Vec<KeyInfo>, Error> {
-    let keys = read(catalog, seal).await?.unwrap_or_default();
+    let mut keys = read(catalog, seal).await?.unwrap_or_default();
+    keys.sort_by_key(|key| key.id);
     let info = |key: StoredKey| KeyInfo {
         id: key.id,
         created_at: key.created_at,
@@ -61,6 +62,22 @@ pub async fn rotate_keys(
     seal: &secrets::Key,
     now: Timestamp,
 ) -> Result<u8, Error> {
+    let mut tx = catalog.begin(Priority::Api).await?;
+    let id = rotate_keys_in(&mut tx, catalog, seal, now).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// [`rotate_keys`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`rotate_keys`].
+pub async fn rotate_keys_in(
+    tx: &mut Tx,
+    catalog: &Catalog,
+    seal: &secrets::Key,
+    now: Timestamp,
+) -> Result<u8, Error> {
     let mut keys = read_or_create(catalog, seal, now).await?;
     let gone = |key: &StoredKey| {
         key.retired_at.is_some_and(|at| at.plus(RETIRED_OVER).plus(FORGOTTEN_AFTER) <= now)
@@ -73,7 +90,7 @@ pub async fn rotate_keys(
     let full = || muster_catalog::Error::Other("the ring holds 200 keys; retire some".to_owned());
     let id = id.ok_or_else(full)?;
     keys.push(StoredKey::new(id, random()?, now));
-    write(catalog, seal, &keys).await?;
+    write(tx, seal, &keys).await?;
     Ok(id)
 }
 
@@ -88,12 +105,29 @@ pub async fn retire_key(
     id: u8,
     now: Timestamp,
 ) -> Result<bool, Error> {
+    let mut tx = catalog.begin(Priority::Api).await?;
+    let done = retire_key_in(&mut tx, catalog, seal, id, now).await?;
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// [`retire_key`] in the caller's transaction, for what has to happen with it.
+///
+/// # Errors
+/// As [`retire_key`].
+pub async fn retire_key_in(
+    tx: &mut Tx,
+    catalog: &Catalog,
+    seal: &secrets::Key,
+    id: u8,
+    now: Timestamp,
+) -> Result<bool, Error> {
     let mut keys = read(catalog, seal).await?.unwrap_or_default();
     let others = keys.iter().any(|key| key.id != id && key.retired_at.is_none());
     let found = keys.iter_mut().find(|key| key.id == id && key.retired_at.is_none());
     let Some(key) = found.filter(|_| others) else { return Ok(false) };
     key.retired_at = Some(now);
-    write(catalog, seal, &keys).await?;
+    write(tx, seal, &keys).await?;
     Ok(true)
 }
 
@@ -112,12 +146,9 @@ async fn read(catalog: &Catalog, seal: &secrets::Key) -> Result<Option<Vec<Store
     secrets::get(catalog, seal, NAME).await?.map(|json| parse(&json)).transpose()
 }
 
-async fn write(catalog: &Catalog, seal: &secrets::Key, keys: &[StoredKey]) -> Result<(), Error> {
+async fn write(tx: &mut Tx, seal: &secrets::Key, keys: &[StoredKey]) -> Result<(), Error> {
     let json = serde_json::to_vec(keys).expect("keys become JSON");
-    let mut tx = catalog.begin(Priority::Api).await?;
-    secrets::put(&mut tx, seal, NAME, &json).await?;
-    tx.commit().await?;
-    Ok(())
+    secrets::put(tx, seal, NAME, &json).await
 }
 
 fn parse(json: &[u8]) -> Result<Vec<StoredKey>, Error> {

@@ -247,6 +247,11 @@ fn ask(prompt: &str) -> Result<String, CliError> {
     Ok(line.trim_end_matches('\n').to_owned())
 }
 
+/// A secret that stands on no command line: asked for on a terminal, else read.
+pub fn read_secret(prompt: &str) -> Result<String, CliError> {
+    if std::io::stdin().is_terminal() { ask_secret(prompt) } else { read_stdin() }
+}
+
 /// Asks without echo.
 fn ask_secret(prompt: &str) -> Result<String, CliError> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};

@@ -18,7 +18,7 @@ pub enum AgentCommand {
     /// Enrol this machine and end.
     Enrol(AgentFlags),
     /// Run the agent of a server whose CA is known by its fingerprint only: the CA is fetched from
-    /// the server, checked, and kept.
+    /// the server, checked, and kept. Ends with exit 1 when the server cannot be reached or refuses.
     Join {
         /// SHA-256 of the server's CA certificate, as `muster up` prints it.
         #[arg(long, value_name = "FINGERPRINT")]
@@ -87,6 +87,9 @@ pub fn run(command: AgentCommand) -> Result<(), CliError> {
             AgentCommand::Run(flags) => serve(&flags).await,
             AgentCommand::Join { ca_sha256, mut flags } => {
                 super::join::pin_ca(&mut flags, &ca_sha256).await?;
+                // Somebody is looking on: a wrong secret is told now, not tried for ever.
+                let number = muster_agent::cli::enrol(&flags.args()).await.map_err(failed)?;
+                println!("this machine is enrolled as agent {number}");
                 serve(&flags).await
             }
         }

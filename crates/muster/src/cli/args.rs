@@ -6,11 +6,17 @@ use clap::{Parser, Subcommand};
 
 use super::account::{Login, Token, User};
 use super::context::ContextCommand;
+use super::generate::Generate;
 use super::hunt::{Collect, Hunt};
+use super::import::ImportCommand;
+use super::osquery_config::OsqueryConfig;
 use super::output::Format;
-use super::plain::{ArtifactCommand, Audit, Endpoint, Endpoints, Enrolment, History, Label};
+use super::endpoint::Endpoint;
+use super::plain::{ArtifactCommand, Audit, Endpoints, Enrolment, History, Label};
+use super::policy::Policy;
 use super::query::Query;
 use super::results::{Results, Sql};
+use super::schedule::Schedule;
 use crate::config::RoleName;
 
 /// Incident response: ask every machine a question, keep every answer.
@@ -87,15 +93,40 @@ pub enum Command {
     Endpoint(Endpoint),
     /// List agents.
     Agents,
+    /// Files taken from endpoints.
+    #[command(subcommand)]
+    Upload(super::upload::Upload),
     /// Named sets of endpoints.
     #[command(subcommand)]
     Label(Label),
+    /// What is checked on every endpoint.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Secrets that let agents enrol.
     #[command(subcommand)]
     Enrolment(Enrolment),
+    /// Keys that sign what osquery agents show with every request.
+    #[command(subcommand)]
+    NodeKey(super::node_key::NodeKey),
     /// Definitions of what to collect.
     #[command(subcommand)]
     Artifact(ArtifactCommand),
+    /// What osquery agents run by themselves.
+    #[command(subcommand)]
+    Schedule(Schedule),
+    /// What osquery agents are configured with, besides schedules.
+    #[command(subcommand)]
+    OsqueryConfig(OsqueryConfig),
+    /// Take over what another server was configured with.
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Files and lines for other programs.
+    #[command(subcommand)]
+    Generate(Generate),
+
+    /// Where rows are sent besides: files, syslog, webhooks, Splunk, Elasticsearch.
+    #[command(subcommand)]
+    Sink(super::sink::Sink),
 
     /// Sign in.
     Login(Login),

@@ -176,7 +176,7 @@ pub struct Collect {
     pub no_wait: bool,
 }
 
-fn parameters(given: &[String]) -> Result<Map<String, Value>, CliError> {
+pub(super) fn parameters(given: &[String]) -> Result<Map<String, Value>, CliError> {
     let pair = |text: &String| {
         text.split_once('=')
             .map(|(name, value)| (name.to_owned(), Value::from(value)))
@@ -305,7 +305,7 @@ pub async fn run(session: &Session, command: Hunt) -> Result<(), CliError> {
         }
         Hunt::Outcomes { no, outcome } => {
             let query: Vec<_> = outcome.map(|outcome| ("outcome", outcome)).into_iter().collect();
-            let columns = ["endpoint", "name", "agent", "outcome"];
+            let columns = ["endpoint", "name", "agent", "outcome", "note"];
             session.list(&format!("/v1/hunts/{no}/outcomes"), &query, &columns).await
         }
         Hunt::Pause { no, reason } => act(no, "pause", json!({"reason": reason})).await,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use muster_agent::transport::{BadUrl, Dialer, ProxyRules, ServerUrl};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -24,7 +25,7 @@ pub async fn pin_ca(flags: &mut AgentFlags, fingerprint: &str) -> Result<(), Cli
     identity::prepare_data_dir(&data)?;
     let path = data.join("ca.pem");
     if !holds(&path, wanted) {
-        let pem = fetch(server, wanted).await?;
+        let pem = fetch(server, flags.proxy.as_deref(), wanted).await?;
         identity::write_private(&path, pem.as_bytes())?;
     }
     flags.ca = Some(path);
@@ -46,14 +47,16 @@ fn parse(fingerprint: &str) -> Result<[u8; 32], CliError> {
     })
 }
 
-async fn fetch(server: &str, wanted: [u8; 32]) -> Result<String, CliError> {
+async fn fetch(
+    server: &str,
+    proxy: Option<&str>,
+    wanted: [u8; 32],
+) -> Result<String, CliError> {
     let unreachable = |why: String| CliError::new(Exit::Unreachable, format!("{server}: {why}"));
-    let url: http::Uri =
-        server.parse().map_err(|_| CliError::usage(format!("{server:?} is no URL")))?;
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = url.port_u16().unwrap_or(443);
-    let name = ServerName::try_from(host.clone())
-        .map_err(|_| CliError::usage(format!("{host:?} is no host name")))?;
+    let url: ServerUrl =
+        server.parse().map_err(|error: BadUrl| CliError::usage(error.to_string()))?;
+    let proxy = ProxyRules::new(proxy, |name| std::env::var(name).ok())
+        .map_err(|error| CliError::usage(error.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let pinned = Arc::new(Pinned { wanted, met: Mutex::default(), provider: provider.clone() });
     let config = ClientConfig::builder_with_provider(provider)
@@ -62,17 +65,14 @@ async fn fetch(server: &str, wanted: [u8; 32]) -> Result<String, CliError> {
         .dangerous()
         .with_custom_certificate_verifier(pinned.clone())
         .with_no_client_auth();
-    let connect = async {
-        let tcp = tokio::net::TcpStream::connect((host.as_str(), port)).await?;
-        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await
-    };
-    let connected = tokio::time::timeout(Duration::from_secs(15), connect).await;
+    let timeout = Duration::from_secs(15);
+    let dialer = Dialer { tls: Arc::new(config), proxy, bind: None, timeout };
+    let connected = dialer.connect(&url).await;
     let met = pinned.met.lock().expect("nobody panics with it").take();
     match (connected, met) {
-        (Err(_), _) => Err(unreachable("no answer within 15 s".into())),
-        (Ok(Err(error)), _) => Err(unreachable(error.to_string())),
-        (Ok(Ok(_)), Some(ca)) => Ok(pem(&ca)),
-        (Ok(Ok(_)), None) => Err(unreachable("it showed no certificate".into())),
+        (Err(error), _) => Err(unreachable(format!("{:#}", anyhow::Error::from(error)))),
+        (Ok(_), Some(ca)) => Ok(pem(&ca)),
+        (Ok(_), None) => Err(unreachable("it showed no certificate".into())),
     }
 }
 

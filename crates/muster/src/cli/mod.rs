@@ -8,17 +8,28 @@ mod beside_the_store;
 mod config;
 mod context;
 mod doctor;
+mod endpoint;
+mod generate;
 mod hunt;
+mod import;
 mod join;
+mod label_rule;
 #[cfg(feature = "loadgen")]
 mod loadgen;
+mod node_key;
+mod osquery_config;
 pub mod output;
 mod plain;
+mod policy;
 mod query;
 mod results;
+mod schedule;
 mod scope;
 mod session;
+mod sink;
+mod sink_add;
 mod up;
+mod upload;
 mod watch;
 
 use std::process::ExitCode;
@@ -98,11 +109,19 @@ async fn ask(
         Command::Sql(args) => results::sql(&session, args).await,
         Command::History(args) => plain::history(&session, args).await,
         Command::Endpoints(args) => plain::endpoints(&session, args).await,
-        Command::Endpoint(command) => plain::endpoint(&session, command).await,
+        Command::Endpoint(command) => endpoint::run(&session, command).await,
         Command::Agents => plain::agents(&session).await,
         Command::Label(command) => plain::label(&session, command).await,
+        Command::Policy(command) => policy::run(&session, command).await,
+        Command::Upload(command) => upload::run(&session, command).await,
         Command::Enrolment(command) => plain::enrolment(&session, command).await,
+        Command::NodeKey(command) => node_key::run(&session, command).await,
         Command::Artifact(command) => plain::artifact(&session, command).await,
+        Command::Schedule(command) => schedule::run(&session, command).await,
+        Command::OsqueryConfig(command) => osquery_config::run(&session, command).await,
+        Command::Import(command) => import::run(&session, command).await,
+        Command::Generate(command) => generate::run(&session, context, command).await,
+        Command::Sink(command) => sink::run(&session, command).await,
         Command::Whoami => account::whoami(&session).await,
         Command::User(command) => account::user(&session, command).await,
         Command::Token(command) => account::token(&session, command).await,

@@ -4,8 +4,9 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
+use super::label_rule::{self, LabelRule};
 use super::scope::ScopeArgs;
-use super::session::{Session, confirm};
+use super::session::Session;
 use crate::client::{CliError, Exit};
 use crate::config::Span;
 use muster_types::{Clock, SystemClock};
@@ -35,41 +36,6 @@ pub async fn endpoints(session: &Session, args: Endpoints) -> Result<(), CliErro
     let columns =
         ["no", "name", "online", "platform", "os_name", "os_version", "labels", "last_seen"];
     session.list("/v1/endpoints", &query, &columns).await
-}
-
-/// `muster endpoint …`.
-#[derive(Subcommand)]
-pub enum Endpoint {
-    /// Show one endpoint with its agents.
-    Show {
-        /// Its number or name.
-        endpoint: String,
-    },
-    /// Remove an endpoint; its agents must enrol again.
-    Delete {
-        /// Its number or name.
-        endpoint: String,
-        /// Do not ask.
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-/// Runs `muster endpoint …`.
-pub async fn endpoint(session: &Session, command: Endpoint) -> Result<(), CliError> {
-    match command {
-        Endpoint::Show { endpoint } => {
-            let no = endpoint_number(session, &endpoint).await?;
-            session.object(&session.client.get(&format!("/v1/endpoints/{no}")).await?)
-        }
-        Endpoint::Delete { endpoint, yes } => {
-            let no = endpoint_number(session, &endpoint).await?;
-            confirm(&format!("Remove endpoint {endpoint} (number {no})?"), yes)?;
-            session.client.delete(&format!("/v1/endpoints/{no}")).await?;
-            session.say(&format!("endpoint {endpoint} is removed"));
-            Ok(())
-        }
-    }
 }
 
 /// The number of an endpoint that was given by number or by name.
@@ -144,6 +110,9 @@ pub enum Label {
         #[arg(required = true)]
         endpoints: Vec<String>,
     },
+    /// Labels that follow a query.
+    #[command(subcommand)]
+    Rule(LabelRule),
 }
 
 /// Runs `muster label …`.
@@ -160,6 +129,7 @@ pub async fn label(session: &Session, command: Label) -> Result<(), CliError> {
         Label::Delete { name } => client.delete(&format!("/v1/labels/{name}")).await,
         Label::Add { label, endpoints } => members(session, &label, "add", &endpoints).await,
         Label::Remove { label, endpoints } => members(session, &label, "remove", &endpoints).await,
+        Label::Rule(command) => label_rule::run(session, command).await,
     }
 }
 
@@ -194,6 +164,9 @@ pub enum Enrolment {
         /// Ends by itself after this long, for example 7days.
         #[arg(long)]
         expires: Option<Span>,
+        /// Good only on a connection with a client certificate (osquery agents).
+        #[arg(long)]
+        client_certificate: bool,
     },
     /// End a secret; what has enrolled with it stays.
     Revoke {
@@ -210,8 +183,9 @@ pub async fn enrolment(session: &Session, command: Enrolment) -> Result<(), CliE
                 ["no", "name", "labels", "uses", "created_at", "expires_at", "revoked_at"];
             session.list("/v1/enrol-secrets", &[], &columns).await
         }
-        Enrolment::Create { name, labels, expires } => {
-            let mut body = json!({"name": name, "labels": labels});
+        Enrolment::Create { name, labels, expires, client_certificate } => {
+            let mut body = json!({"name": name, "labels": labels,
+                "client_certificate": client_certificate});
             if let Some(expires) = expires {
                 body["expires_in_seconds"] = expires.0.as_secs().into();
             }

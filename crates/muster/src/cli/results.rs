@@ -78,7 +78,7 @@ pub async fn results(session: &Session, args: Results) -> Result<(), CliError> {
 }
 
 /// Prints rows as they come. Dropping the answer ends the query on the server, so Ctrl-C does.
-async fn rows(session: &Session, request: RequestBuilder, plain: bool) -> Result<(), CliError> {
+pub async fn rows(session: &Session, request: RequestBuilder, plain: bool) -> Result<(), CliError> {
     let print = async {
         let response = session.client.checked(request).await?;
         let mut body = response.bytes_stream();

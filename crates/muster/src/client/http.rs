@@ -50,6 +50,55 @@ impl Client {
         self.json(self.request(Method::GET, path).query(query)).await
     }
 
+    /// GET of something that may not be there.
+    pub async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, CliError> {
+        self.unless(StatusCode::NOT_FOUND, self.request(Method::GET, path)).await
+    }
+
+    /// POST of something new; `None` when it conflicts with what is there.
+    pub async fn create<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<Option<T>, CliError> {
+        let key = uuid::Uuid::new_v4().to_string();
+        let request = self.request(Method::POST, path).header("idempotency-key", key).json(body);
+        self.unless(StatusCode::CONFLICT, request).await
+    }
+
+    async fn unless<T: DeserializeOwned>(
+        &self,
+        status: StatusCode,
+        request: RequestBuilder,
+    ) -> Result<Option<T>, CliError> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status() == status {
+            return Ok(None);
+        }
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        let read = response.json().await;
+        read.map(Some).map_err(|error| CliError::new(Exit::Refused, error.to_string()))
+    }
+
+    /// Every item of a paged list.
+    pub async fn all(&self, path: &str) -> Result<Vec<serde_json::Value>, CliError> {
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let mut query = vec![("limit", "1000".to_owned())];
+            query.extend(after.take().map(|after| ("after", after)));
+            let mut page: serde_json::Value = self.get_with(path, &query).await?;
+            if let serde_json::Value::Array(items) = page["items"].take() {
+                found.extend(items);
+            }
+            after = page["next"].as_str().map(str::to_owned);
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// A body sent with this method, the answer decoded. Carries an `Idempotency-Key`.
     pub async fn send<B: Serialize + ?Sized, T: DeserializeOwned>(
         &self,

@@ -13,6 +13,6 @@ mod units;
 
 pub use listen::Skipped;
 pub use load::{Overrides, load};
-pub use model::{Config, LogConfig, LogFormat, RoleName};
+pub use model::{Config, LogConfig, LogFormat, OsqueryIdentifier, RoleName};
 pub use sample::{redacted_yaml, sample, schema};
 pub use units::{Size, Span};

@@ -158,11 +158,29 @@ pub struct AgentsConfig {
     pub enrolments_per_address: u32,
     /// Enrolments one address may try per second after that.
     pub enrolments_per_address_per_second: u32,
+    /// What of an enrolment names a machine that runs osquery. With anything but `instance`, machines
+    /// that share it are told apart by their instance, and shown as clones.
+    pub osquery_identifier: OsqueryIdentifier,
     /// How often an idle link is probed.
     pub ping_interval: Span,
     /// Proxies in front of the agents' listener, as networks (`10.0.0.0/8`), whose `X-Forwarded-For` is
     /// believed.
     pub trusted_proxies: Vec<Network>,
+}
+
+/// What of an enrolment names a machine that runs osquery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OsqueryIdentifier {
+    /// What the agent calls itself, by its flag `host_identifier`.
+    #[default]
+    Provided,
+    /// The hardware's UUID.
+    Uuid,
+    /// The random identifier of the agent's database.
+    Instance,
+    /// The host name.
+    Hostname,
 }
 
 /// Limits of SQL over results. Each query runs in a child process of its own.
@@ -275,6 +293,7 @@ impl Default for AgentsConfig {
             enrolments_per_second: 200,
             enrolments_per_address: 100,
             enrolments_per_address_per_second: 20,
+            osquery_identifier: OsqueryIdentifier::Provided,
             ping_interval: Span(std::time::Duration::from_secs(30)),
             trusted_proxies: Vec::new(),
         }

@@ -10,14 +10,20 @@ use muster_catalog::Catalog;
 use muster_cluster::secrets::Key;
 use muster_cluster::{Cluster, InstanceInfo, Job, Role, Roles};
 use muster_codec_native::NativeDecoder;
+use muster_codec_osquery::OsqueryDecoder;
 use muster_endpoints::{Directory, Presence};
 use muster_gateway::listener::{ListenerOptions, Proxies};
 use muster_gateway::{Admissions, Delivery, EnrolmentRates, Enrolments, Ingest, Metrics, Sessions};
 use muster_gateway_native::{NativeGateway, NativeState, Parts};
+use muster_gateway_osquery::OsqueryGateway;
 use muster_hunts::{Dispatcher, Hunts};
+use muster_inventory::Inventory;
+use muster_inventory::rule::Evaluator;
 use muster_intake::janitor::Janitor;
 use muster_intake::worker::{Deps as WorkerDeps, LiveHunts, Worker};
+use muster_schedules::{BuiltIn, Schedules};
 use muster_types::{AgentKind, Clock, Decode};
+use muster_uploads::{Finisher, Uploads};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,12 +58,18 @@ pub struct Server {
     pub(super) directory: Directory,
     pub(super) presence: Presence,
     pub(super) hunts: Hunts,
+    pub(super) inventory: Inventory,
+    pub(super) schedules: Schedules,
+    pub(super) rules: Option<Evaluator>,
     pub(super) dispatcher: Option<Dispatcher>,
     pub(super) worker: Option<Worker>,
     pub(super) janitor: Option<Janitor>,
+    pub(super) sinks: Option<muster_sinks::Service>,
+    pub(super) finisher: Option<Finisher>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) native: Arc<NativeState>,
+    pub(super) osquery: super::osquery::Built,
     pub(super) agents: ListenerOptions,
     pub(super) gateway_metrics: Arc<Metrics>,
     pub(super) api: ApiState,
@@ -128,6 +140,33 @@ fn janitor_options(config: &Config, writer: String) -> muster_intake::janitor::O
     options
 }
 
+fn upload_options(config: &Config) -> muster_uploads::Options {
+    muster_uploads::Options {
+        keep_for: config.retention.collected.0,
+        retire_grace: config.retention.grace.0,
+        ..muster_uploads::Options::default()
+    }
+}
+
+/// What every osquery agent runs by itself, whatever people schedule.
+fn built_in_schedules() -> Vec<BuiltIn> {
+    let built_in = |(detail, interval_s): (&muster_inventory::Detail, u32)| {
+        let of = |source: &muster_inventory::Source| BuiltIn {
+            name: source.name.clone(),
+            sql: source.query.clone(),
+            interval_s,
+            platforms: platforms(&source.platforms),
+        };
+        detail.sources.iter().map(of).collect::<Vec<_>>()
+    };
+    muster_inventory::scheduled_details().flat_map(built_in).collect()
+}
+
+fn platforms(list: &[muster_inventory::Platform]) -> muster_schedules::Platforms {
+    let words: Vec<&str> = list.iter().map(|platform| platform.as_str()).collect();
+    words.join(",").parse().unwrap_or_default()
+}
+
 impl Server {
     /// Opens the planes, loads what is kept in memory and binds the listeners.
     ///
@@ -139,6 +178,7 @@ impl Server {
         let planes = Planes::open(&config).await?;
         let listeners = bind(&config)?;
         let key = Key::load_or_create(&secret_key_file(&config)).context("read the secret key")?;
+        let key = Arc::new(key);
         let certificates =
             Arc::new(Certificates::open(&config, &planes.catalog, &key, &*clock).await?);
         let roles = roles(&config);
@@ -167,6 +207,31 @@ impl Server {
         )
         .await
         .context("load hunts")?;
+        let inventory = Inventory::open(muster_inventory::Deps {
+            catalog: planes.catalog.clone(),
+            bus: planes.bus.clone(),
+            directory: directory.clone(),
+            clock: clock.clone(),
+            instance: id,
+        })
+        .await
+        .context("load the inventory")?;
+        let uploads = Uploads::open(
+            planes.catalog.clone(),
+            planes.archive.clone(),
+            &key,
+            upload_options(&config),
+        )
+        .await
+        .context("open uploads")?;
+        let schedules = Schedules::load(
+            planes.catalog.clone(),
+            planes.bus.clone(),
+            directory.clone(),
+            built_in_schedules(),
+        )
+        .await
+        .context("load schedules")?;
         let options = muster_cluster::Options::default();
         let (cluster, service) =
             Cluster::start(planes.catalog.clone(), planes.bus.clone(), info, options)
@@ -182,7 +247,7 @@ impl Server {
             clock.clone(),
             gateway_metrics.clone(),
         );
-        let admissions = Admissions::new(
+        let admissions = Arc::new(Admissions::new(
             muster_gateway::Options {
                 budget_bytes: u32::try_from(config.agents.bytes_in_flight.0).unwrap_or(u32::MAX),
                 ..muster_gateway::Options::default()
@@ -190,13 +255,16 @@ impl Server {
             &*planes.stream,
             clock.clone(),
             gateway_metrics.clone(),
-        );
+        ));
         let sessions = Sessions::new(gateway_metrics.clone());
         let delivery = Delivery::new(
             hunts.clone(),
             sessions.clone(),
             ingest.clone(),
-            vec![Arc::new(NativeGateway)],
+            vec![
+                Arc::new(NativeGateway),
+                Arc::new(OsqueryGateway::new(directory.clone())),
+            ],
             clock.clone(),
             gateway_metrics.clone(),
         );
@@ -219,8 +287,8 @@ impl Server {
             directory: directory.clone(),
             presence: presence.clone(),
             ingest: ingest.clone(),
-            admissions: Arc::new(admissions),
-            enrolments,
+            admissions: admissions.clone(),
+            enrolments: enrolments.clone(),
             proxies: agents.proxies.clone(),
             sessions: sessions.clone(),
             delivery: delivery.clone(),
@@ -232,19 +300,48 @@ impl Server {
                 .map_err(|_| anyhow::anyhow!("the ticket key in the catalog is damaged"))?,
         });
 
+        let osquery = super::osquery::build(super::osquery::Deps {
+            config: &config,
+            planes: &planes,
+            key: key.clone(),
+            clock: clock.clone(),
+            directory: directory.clone(),
+            presence: presence.clone(),
+            hunts: hunts.clone(),
+            schedules: schedules.clone(),
+            inventory: inventory.clone(),
+            uploads: uploads.clone(),
+            delivery: delivery.clone(),
+            ingest: ingest.clone(),
+            admissions,
+            enrolments,
+            metrics: gateway_metrics.clone(),
+            listener: agents.clone(),
+        })
+        .await?;
+
         let dispatcher = roles.has(Role::Scheduler).then(|| {
             Dispatcher::new(hunts.clone(), planes.stream.clone(), cluster.leases(Job::Dispatch))
         });
         let worker = roles.has(Role::Worker).then(|| {
-            let native: Arc<dyn Decode> = Arc::new(NativeDecoder);
+            let decoders: [(AgentKind, Arc<dyn Decode>); 2] = [
+                (AgentKind::Native, Arc::new(NativeDecoder)),
+                (AgentKind::Osquery, Arc::new(OsqueryDecoder)),
+            ];
+            let known = inventory.clone();
+            let (tables, events) = (schedules.clone(), schedules.clone());
+            let live = LiveHunts::new(hunts.clone(), directory.clone())
+                .with_scheduled(move |org, kind, source| known.scheduled(org, kind, source))
+                .with_scheduled(move |org, kind, source| tables.scheduled(org, kind, source))
+                .with_events(move |org, kind, source| events.is_events(org, kind, source));
             let deps = WorkerDeps {
                 catalog: planes.catalog.clone(),
                 archive: planes.archive.clone(),
                 stream: planes.stream.clone(),
                 bus: planes.bus.clone(),
                 clock: clock.clone(),
-                hunts: Arc::new(LiveHunts::new(hunts.clone(), directory.clone())),
-                decoders: Arc::new([(AgentKind::Native, native)].into()),
+                hunts: Arc::new(live),
+                decoders: Arc::new(decoders.into()),
                 writer: writer.clone(),
                 probe: None,
             };
@@ -264,6 +361,29 @@ impl Server {
             )
         });
 
+        let finisher = roles.has(Role::Worker).then(|| {
+            Finisher::new(
+                planes.catalog.clone(),
+                planes.archive.clone(),
+                clock.clone(),
+                upload_options(&config),
+                cluster.leases(Job::Uploads),
+            )
+        });
+
+        let sink_options = muster_sinks::Options::new(config.data_dir.join("sinks"));
+        let sinks = roles.has(Role::Worker).then(|| {
+            let deps = muster_sinks::Deps {
+                catalog: planes.catalog.clone(),
+                archive: planes.archive.clone(),
+                directory: directory.clone(),
+                clock: clock.clone(),
+                key: key.clone(),
+                leases: cluster.leases(Job::Sinks),
+            };
+            muster_sinks::Service::new(deps, sink_options.clone())
+        });
+
         let (api_shutdown, api_tasks) = (CancellationToken::new(), TaskTracker::new());
         let api = ApiState::new(ApiDeps {
             catalog: planes.catalog.clone(),
@@ -274,6 +394,16 @@ impl Server {
             directory: directory.clone(),
             presence: presence.clone(),
             hunts: hunts.clone(),
+            inventory: inventory.clone(),
+            schedules: schedules.clone(),
+            uploads: uploads.clone(),
+            sinks: muster_sinks::Sinks::new(
+                planes.catalog.clone(),
+                key.clone(),
+                clock.clone(),
+                sink_options,
+            ),
+            secret_key: key.clone(),
             pressure: Some(planes.stream.pressure()),
             sql: muster_api::SqlOptions {
                 catalog_url: catalog_url(&config).into(),
@@ -294,6 +424,16 @@ impl Server {
             shutdown: api_shutdown.clone(),
             tasks: api_tasks.clone(),
         });
+        let rules = roles.has(Role::Scheduler).then(|| {
+            Evaluator::new(
+                planes.catalog.clone(),
+                planes.bus.clone(),
+                directory.clone(),
+                clock.clone(),
+                Arc::new(muster_api::inventory::RuleSql::new(api.clone())),
+                cluster.leases(Job::Schedule),
+            )
+        });
         let registry = metrics::registry(metrics::Sources {
             gateway: gateway_metrics.clone(),
             stream: planes.stream.clone(),
@@ -311,12 +451,18 @@ impl Server {
             directory,
             presence,
             hunts,
+            inventory,
+            schedules,
+            rules,
             dispatcher,
             worker,
             janitor,
+            sinks,
+            finisher,
             sessions,
             delivery,
             native,
+            osquery,
             agents,
             gateway_metrics,
             api,

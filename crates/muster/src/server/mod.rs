@@ -1,7 +1,7 @@
 //! A server: composition of the roles. Build, then run, then drain; no logic of its own.
 
 mod build;
-mod ca;
+pub mod ca;
 mod certificates;
 mod health;
 pub mod identity;
@@ -9,6 +9,7 @@ pub mod logging;
 mod metrics;
 pub mod names;
 mod operators;
+mod osquery;
 pub mod planes;
 mod run;
 pub mod runtimes;

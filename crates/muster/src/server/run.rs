@@ -14,6 +14,7 @@ use super::runtimes::Runtimes;
 use super::signals::Signals;
 use super::{health, operators};
 use crate::config::Config;
+use crate::install::Install;
 
 /// A drain that takes longer ends the process all the same: nothing durable depends on it.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -139,12 +140,18 @@ impl Running {
             directory,
             presence,
             hunts,
+            inventory,
+            schedules,
+            rules,
             dispatcher,
             worker,
             janitor,
+            sinks,
+            finisher,
             sessions,
             delivery,
             native,
+            osquery,
             agents,
             gateway_metrics,
             api,
@@ -165,6 +172,10 @@ impl Running {
             ground.run(work_runtime, &failed, async move { directory.run(token).await });
             let (hunts, token) = (hunts, ground.token.clone());
             ground.run(work_runtime, &failed, async move { hunts.run(token).await });
+            let token = ground.token.clone();
+            ground.run(work_runtime, &failed, async move { inventory.run(token).await });
+            ground.run(work_runtime, &failed, schedules.run(ground.token.clone()));
+            ground.run(work_runtime, &failed, osquery.ring.run(ground.token.clone()));
             let (catalog, bus) = (planes.catalog.clone(), planes.bus.clone());
             let (presence, token) = (presence, ground.token.clone());
             ground.run(
@@ -191,8 +202,18 @@ impl Running {
         if let Some(worker) = worker {
             work.run(work_runtime, &failed, worker.run(work.token.clone()));
         }
+        if let Some(rules) = rules {
+            work.run(work_runtime, &failed, rules.run(work.token.clone()));
+        }
         if let Some(janitor) = janitor {
             work.run(work_runtime, &failed, janitor.run(work.token.clone()));
+        }
+        if let Some(finisher) = finisher {
+            work.run(work_runtime, &failed, finisher.run(work.token.clone()));
+        }
+
+        if let Some(sinks) = sinks {
+            work.run(work_runtime, &failed, sinks.run(work.token.clone()));
         }
 
         // The API's streams end with the listener.
@@ -203,8 +224,21 @@ impl Running {
                 tokio::net::TcpListener::from_std(listeners.agents).context("listen for agents")?
             };
             // Asked in this order whose a connection is; the router has what nobody claims.
-            let protocols = vec![muster_gateway_native::protocol(native.clone())];
-            let fallback = muster_gateway_native::router(native);
+            let protocols: Vec<Arc<dyn muster_gateway::listener::Protocol>> =
+                vec![muster_gateway_native::protocol(native.clone()), osquery.server.clone()];
+            let install = Install {
+                ca_pem: certificates.ca_pem().to_owned(),
+                fingerprint: certificates.fingerprint.replace(':', "").to_lowercase(),
+                names: {
+                    let certificates = certificates.clone();
+                    Box::new(move || certificates.names.load().to_vec())
+                },
+            };
+            // Last what osquery agents are told on any other path: no empty body, which they would
+            // take for success.
+            let fallback = muster_gateway_native::router(native)
+                .merge(crate::install::router(install))
+                .merge(osquery.server.router());
             let serving = muster_gateway::listener::serve(
                 listener,
                 certificates.agents.clone(),

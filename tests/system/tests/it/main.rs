@@ -10,5 +10,7 @@ mod first_hour;
 mod full_disk;
 mod hostile;
 mod hunts;
+mod import;
 mod join;
+mod osquery;
 mod renew;

@@ -4,11 +4,13 @@ mod agent;
 mod ask;
 mod fleet;
 mod http;
+mod osqueryd;
 
 pub use agent::{AgentProcess, companion};
 pub use ask::{Ask, Told};
 pub use fleet::Fleet;
 pub use http::{post, roots};
+pub use osqueryd::Osqueryd;
 
 use std::time::Duration;
 

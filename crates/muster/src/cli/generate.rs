@@ -1,0 +1,96 @@
+//! `muster generate …`: files for other programs.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::session::Session;
+use crate::client::{CliError, Contexts};
+use crate::osquery_flags::{Flags, System};
+
+/// `muster generate …`.
+#[derive(Subcommand)]
+pub enum Generate {
+    /// Print the flag file of an osqueryd that talks to this server.
+    OsqueryFlags(OsqueryFlags),
+    /// Print the line that makes a machine with osqueryd an agent of this server. It pins the CA by its
+    /// fingerprint; the secret is asked for, or read from standard input.
+    OsqueryInstall {
+        /// HOST:PORT of the agents' listener, as agents reach it; else the host of this context.
+        #[arg(long)]
+        server: Option<String>,
+    },
+}
+
+/// What may differ.
+#[derive(Args)]
+pub struct OsqueryFlags {
+    /// HOST:PORT of the agents' listener, as agents reach it; else the host of this context.
+    #[arg(long)]
+    pub server: Option<String>,
+    /// Whose paths.
+    #[arg(long, value_enum, default_value_t = System::Linux)]
+    pub system: System,
+    /// What identifies a host: uuid, instance (cloned machines), hostname or ephemeral.
+    #[arg(long, default_value = "uuid", value_parser = ["uuid", "instance", "hostname", "ephemeral"])]
+    pub host_identifier: String,
+    /// Take compressed answers; osquery before 5.21 does not start with it.
+    #[arg(long)]
+    pub accept_gzip: bool,
+}
+
+/// Runs `muster generate …`.
+pub async fn run(
+    session: &Session,
+    context: Option<&str>,
+    command: Generate,
+) -> Result<(), CliError> {
+    match command {
+        Generate::OsqueryFlags(args) => {
+            let server = server(session, context, args.server).await?;
+            let flags = Flags {
+                server: &server,
+                system: args.system,
+                host_identifier: &args.host_identifier,
+                accept_gzip: args.accept_gzip,
+            };
+            print!("{}", flags.text());
+            Ok(())
+        }
+        Generate::OsqueryInstall { server: given } => {
+            let server = server(session, context, given).await?;
+            let pem = Contexts::load(&Contexts::default_path())?.select(context)?.1.ca_pem;
+            let Some(pem) = pem else {
+                let message = "this context has no CA to pin; muster context set NAME --ca FILE";
+                return Err(CliError::usage(message));
+            };
+            println!("{}", crate::install::line(&server, &crate::install::fingerprint(&pem)?));
+            Ok(())
+        }
+    }
+}
+
+/// Where agents connect: the host people use, and the port a server registered.
+async fn server(
+    session: &Session,
+    context: Option<&str>,
+    given: Option<String>,
+) -> Result<String, CliError> {
+    if let Some(server) = given {
+        let fits = server.rsplit_once(':').is_some_and(|(host, port)| {
+            crate::install::is_host(host) && port.parse::<u16>().is_ok()
+        });
+        let message = || CliError::usage(format!("--server {server:?} is no HOST:PORT"));
+        return if fits { Ok(server) } else { Err(message()) };
+    }
+    let unknown = || CliError::usage("where agents connect is not known; give --server HOST:PORT");
+    let instances: Value = session.client.get("/v1/instances").await?;
+    let items = instances["items"].as_array().ok_or_else(unknown)?;
+    let agents = items
+        .iter()
+        .filter(|instance| instance["alive"] == true)
+        .find_map(|instance| instance["addresses"][1].as_str()?.rsplit_once(':'));
+    let (_, port) = agents.ok_or_else(unknown)?;
+    let address = Contexts::load(&Contexts::default_path())?.select(context)?.1.address;
+    let uri: http::Uri = address.parse().map_err(|_| unknown())?;
+    Ok(format!("{}:{port}", uri.host().ok_or_else(unknown)?))
+}
