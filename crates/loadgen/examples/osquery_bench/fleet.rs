@@ -14,6 +14,8 @@ use crate::load;
 
 /// Connections that enrol at a time.
 const ENROLLING: u32 = 32;
+/// In which the last agent is known to all parts of the server.
+const FOLLOWS: std::time::Duration = std::time::Duration::from_secs(8);
 
 /// A server with its fleet.
 pub struct Fleet {
@@ -42,7 +44,7 @@ pub fn start(agents: u32, hunts: u32) -> anyhow::Result<Fleet> {
     let keys = runtime.block_on(enrol(port, &tls, secret.trim(), agents))?;
     let api = Api::new(&server)?;
     for no in 0..hunts {
-        let scope = json!({ "platforms": ["windows"] });
+        let scope = json!({ "condition": "platform = 'windows'" });
         let query = format!("SELECT pid FROM processes WHERE pid = {no}");
         api.ask("/v1/hunts", &json!({ "query": query, "scope": scope }))?;
     }
@@ -67,6 +69,13 @@ async fn enrol(
             let mut keys = Vec::new();
             for no in (first..agents).step_by(ENROLLING as usize) {
                 keys.push(enrol_one(&mut stream, &secret, no).await.context("enrol")?);
+            }
+            // What every agent is asked each hour, it hears first. Not at once: the directory that says
+            // who there is follows the catalog.
+            tokio::time::sleep(FOLLOWS).await;
+            for key in &keys {
+                stream.write_all(&load::request(key)).await?;
+                load::hear(&mut stream).await.context("first poll")?;
             }
             anyhow::Ok(keys)
         });

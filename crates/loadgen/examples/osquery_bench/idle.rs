@@ -210,10 +210,11 @@ fn count(
     let before = read()?;
     let outcome = runtime.block_on(kept.ask(&server.target, load))?;
     let busy = since(before)?;
-    println!("\n| in {} s | polls | catalog calls | bus messages |", options.seconds);
-    println!("| --- | --- | --- | --- |");
-    println!("| without polls | 0 | {} | {} |", idle[0], idle[1]);
-    println!("| with polls | {} | {} | {} |", outcome.answered, busy[0], busy[1]);
-    println!("{}", json!({ "polls": outcome.answered, "idle": idle, "busy": busy }));
+    println!("\n| in {} s | polls | with work | catalog calls | bus messages |", options.seconds);
+    println!("| --- | --- | --- | --- | --- |");
+    println!("| without polls | 0 | 0 | {} | {} |", idle[0], idle[1]);
+    let Outcome { answered, work, .. } = outcome;
+    println!("| with polls | {answered} | {work} | {} | {} |", busy[0], busy[1]);
+    println!("{}", json!({ "polls": answered, "work": work, "idle": idle, "busy": busy }));
     Ok(())
 }

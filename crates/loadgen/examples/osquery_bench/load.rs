@@ -53,8 +53,10 @@ pub struct Load {
 /// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Polls that were answered as they should be.
+    /// Polls that were answered.
     pub answered: u64,
+    /// Of these, with something to do: what agents are asked each hour falls due all the time.
+    pub work: u64,
     /// From the wish to ask to the whole answer, in microseconds; unsorted.
     pub micros: Vec<u32>,
     /// Seconds from the first to the last.
@@ -99,9 +101,9 @@ impl Kept {
                 let taken = kept.borrow_mut().pop_front();
                 let (mut stream, agent) =
                     taken.context("more requests under way than connections")?;
-                target.ask(&mut stream, agent).await?;
+                let heard = target.ask(&mut stream, agent).await?;
                 kept.borrow_mut().push_back((stream, agent));
-                Ok(())
+                Ok(heard)
             }
         })
         .await;
@@ -118,10 +120,10 @@ pub async fn ask_anew(target: &Target, load: Load) -> anyhow::Result<Outcome> {
         async move {
             let agent = no as usize;
             let mut stream = target.connect(agent).await?;
-            target.ask(&mut stream, agent).await?;
+            let heard = target.ask(&mut stream, agent).await?;
             // As agents do: they say good-bye, and do not wait for an answer to it.
             let _ = stream.shutdown().await;
-            Ok(())
+            Ok(heard)
         }
     })
     .await
@@ -130,14 +132,15 @@ pub async fn ask_anew(target: &Target, load: Load) -> anyhow::Result<Outcome> {
 /// Does something again and again, in its pace, for a while.
 async fn pace<F, D>(load: Load, once: D) -> anyhow::Result<Outcome>
 where
-    F: Future<Output = anyhow::Result<()>> + 'static,
+    F: Future<Output = anyhow::Result<Heard>> + 'static,
     D: Fn(u64) -> F + Clone + 'static,
 {
     let (begun, next) = (Instant::now(), Rc::new(Cell::new(0u64)));
     let end = begun + load.time;
-    let micros = Rc::new(RefCell::new(Vec::new()));
-    let work = || {
-        let (once, next, micros) = (once.clone(), next.clone(), micros.clone());
+    let (micros, work) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
+    let worker = || {
+        let (once, next) = (once.clone(), next.clone());
+        let (micros, work) = (micros.clone(), work.clone());
         async move {
             loop {
                 let no = next.replace(next.get() + 1);
@@ -150,16 +153,19 @@ where
                 if due >= end {
                     return Ok(());
                 }
-                timeout(PATIENCE, once(no)).await.context("no answer in 16 s")??;
+                let heard = timeout(PATIENCE, once(no)).await.context("no answer in 16 s")??;
+                if heard == Heard::Work {
+                    work.set(work.get() + 1);
+                }
                 let took = due.elapsed().as_micros();
                 micros.borrow_mut().push(u32::try_from(took).unwrap_or(u32::MAX));
             }
         }
     };
-    all(load.in_flight, work).await?;
+    all(load.in_flight, worker).await?;
     let micros = micros.take();
     let seconds = begun.elapsed().as_secs_f64();
-    Ok(Outcome { answered: micros.len() as u64, micros, seconds })
+    Ok(Outcome { answered: micros.len() as u64, work: work.get(), micros, seconds })
 }
 
 /// So many of these at once, on this thread, until all have ended.
@@ -190,29 +196,46 @@ impl Target {
         self.tls.connect(name, tcp).await.context("handshake")
     }
 
-    async fn ask(&self, stream: &mut Stream, agent: usize) -> anyhow::Result<()> {
+    async fn ask(&self, stream: &mut Stream, agent: usize) -> anyhow::Result<Heard> {
         stream.write_all(&self.requests[agent % self.requests.len()]).await?;
-        let (mut answer, mut len) = ([0; 1024], 0);
-        while !is_whole(&answer[..len])? {
-            ensure!(len < answer.len(), "an answer of more than {len} bytes");
-            let n = stream.read(&mut answer[len..]).await?;
-            ensure!(n > 0, "the server closed the connection");
-            len += n;
-        }
-        Ok(())
+        hear(stream).await
     }
 }
 
-/// Whether this is all of the answer there should be; an error for another one.
-fn is_whole(answer: &[u8]) -> anyhow::Result<bool> {
-    if answer.ends_with(ANSWER.as_bytes()) && answer.starts_with(b"HTTP/1.1 200") {
-        return Ok(true);
+/// What an agent hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing to do.
+    Nothing,
+    /// Something.
+    Work,
+}
+
+/// Reads an answer, which must be a good one.
+pub async fn hear(stream: &mut Stream) -> anyhow::Result<Heard> {
+    let (mut answer, mut len) = ([0; 1024], 0);
+    loop {
+        let n = stream.read(&mut answer[len..]).await?;
+        ensure!(n > 0, "the server closed the connection");
+        len += n;
+        let text = &answer[..len];
+        if text.ends_with(ANSWER.as_bytes()) && text.starts_with(b"HTTP/1.1 200") {
+            return Ok(Heard::Nothing);
+        }
+        let Some(head) = text.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+            ensure!(len < answer.len(), "a head of more than {len} bytes");
+            continue;
+        };
+        let text = String::from_utf8_lossy(text);
+        ensure!(text.starts_with("HTTP/1.1 200"), "another answer: {text}");
+        let length = text.to_lowercase();
+        let length = length.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+        let length: usize = length.context("no length")?.parse()?;
+        let Some(missing) = (head + 4 + length).checked_sub(len) else { bail!("too much: {text}") };
+        let mut rest = vec![0; missing];
+        stream.read_exact(&mut rest).await?;
+        return Ok(if length == ANSWER.len() { Heard::Nothing } else { Heard::Work });
     }
-    let head_ends = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-    if head_ends.is_some_and(|at| answer.len() >= at + 4 + ANSWER.len()) {
-        bail!("another answer: {}", String::from_utf8_lossy(answer));
-    }
-    Ok(false)
 }
 
 /// A client that trusts these certificates, does not resume sessions, as agents do not, and takes TLS

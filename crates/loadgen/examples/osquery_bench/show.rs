@@ -64,6 +64,7 @@ fn json(round: &Round) -> serde_json::Value {
         "server": round.server,
         "mode": round.mode,
         "polls": round.outcome.answered,
+        "with_work": round.outcome.work,
         "seconds": round.outcome.seconds,
         "server_cpu": round.cpu,
         "load_cpu": round.load_cpu,
