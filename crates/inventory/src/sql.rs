@@ -37,7 +37,7 @@ pub fn users(endpoint: u32) -> String {
 #[must_use]
 pub fn software(endpoint: u32) -> String {
     format!(
-        "SELECT name, version, source, arch, vendor, path, identifier, browser, \"user\", first_seen, \
+        "SELECT name, version, source, arch, vendor, path, identifier, browser, username, first_seen, \
          last_seen\nFROM inventory_software_current WHERE endpoint = {endpoint} \
          ORDER BY name, version, source"
     )

@@ -38,8 +38,8 @@ async fn fleet() -> World {
         enrol(&world.temp.catalog, &new, NOW).await.unwrap();
     }
     let catalog = &world.temp.catalog;
-    create_label(catalog, ORG, "it's one", "", "ana", NOW).await.unwrap();
-    add_members(catalog, ORG, "it's one", &[EndpointNo(1)], "ana", NOW).await.unwrap();
+    create_label(catalog, ORG, "one", "", "ana", NOW).await.unwrap();
+    add_members(catalog, ORG, "one", &[EndpointNo(1)], "ana", NOW).await.unwrap();
     world
 }
 
@@ -86,14 +86,18 @@ fn policy(no: u32, text: NewPolicy, asked_since: Timestamp) -> Arc<Policy> {
     })
 }
 
-/// Rows of a printed table, without its frame and spaces.
-fn lines(table: &str) -> Vec<String> {
+/// Rows of a printed table, the first columns of each, without frame and spaces.
+fn first(columns: usize, table: &str) -> Vec<String> {
     let rows = table.lines().skip(3).filter(|line| line.starts_with('|'));
     let cells = |line: &str| {
-        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
-        cells.join(" ")
+        let cells = line.trim_matches('|').split('|').map(str::trim);
+        cells.take(columns).collect::<Vec<_>>().join(" ")
     };
     rows.map(cells).collect()
+}
+
+fn lines(table: &str) -> Vec<String> {
+    first(usize::MAX, table)
 }
 
 fn answers(segment: &mut SegmentBuilder, told: &[(u32, u32, i64, &str)]) {
@@ -113,7 +117,7 @@ async fn policies_are_counted_where_they_apply() {
     answers(&mut segment, &[(3, 1, 5, "pass"), (4, 1, 5, "fail"), (4, 3, 5, "fail")]);
     world.publish(segment).await;
     let windows = NewPolicy { platforms: vec![Platform::Windows], ..NewPolicy::default() };
-    let label = vec!["it's one".to_owned()];
+    let label = vec!["one".to_owned()];
     let without = NewPolicy { exclude_labels: label.clone(), ..NewPolicy::default() };
     let policies = [
         policy(1, NewPolicy::default(), NOW),
@@ -129,7 +133,7 @@ async fn policies_are_counted_where_they_apply() {
     assert_eq!(lines(&world.all(&policy::sql::counts(&labelled)).await), ["1 0 1 0 0"]);
     assert!(lines(&world.all(&policy::sql::counts(&[])).await).is_empty());
 
-    let scoped = world.labelled("it's one").await;
+    let scoped = world.labelled("one").await;
     let seen = world.ask(&scoped, &policy::sql::counts(&policies[..1])).await.unwrap();
     assert_eq!(lines(&seen), ["1 0 1 0 0"], "what the asker sees");
 }
@@ -143,14 +147,12 @@ async fn who_fails_and_what_one_endpoint_says() {
     let named = NewPolicy { name: "it's on".into(), critical: true, ..NewPolicy::default() };
     let (one, two) = (policy(1, named, NOW), policy(2, NewPolicy::default(), NOW));
     let failing = policy::sql::endpoints(&one, Some(PolicyState::Fail));
-    let failing = format!("SELECT endpoint, endpoint_name, state, message FROM ({failing})");
-    assert_eq!(lines(&world.all(&failing).await), ["3 lin-three fail m3", "1 lin-one fail m1"]);
+    assert_eq!(first(4, &world.all(&failing).await), ["3 lin-three fail m3", "1 lin-one fail m1"]);
     let all = format!("SELECT count(*) FROM ({})", policy::sql::endpoints(&one, None));
     assert_eq!(world.one(&all).await, "3");
 
     let of = policy::sql::of_endpoint(&[one, two], 1);
-    let of = format!("SELECT policy, name, critical, state FROM ({of})");
-    assert_eq!(lines(&world.all(&of).await), ["1 it's on true fail", "2  false pending"]);
+    assert_eq!(first(4, &world.all(&of).await), ["1 it's on true fail", "2  false pending"]);
     assert!(lines(&world.all(&policy::sql::of_endpoint(&[], 1)).await).is_empty());
 }
 
@@ -165,12 +167,14 @@ async fn flips_are_changes_between_pass_and_fail() {
     answers(&mut segment, &[(1, 2, 1, "pass"), (1, 3, 1, "fail"), (1, 3, 2, "pass")]);
     world.publish(segment).await;
     let flips = policy::sql::flips(&policy(1, NewPolicy::default(), NOW));
-    let flips = format!("SELECT endpoint, endpoint_name, flips FROM ({flips})");
-    assert_eq!(lines(&world.all(&flips).await), ["1 lin-one 2", "3 lin-three 1"]);
+    assert_eq!(first(3, &world.all(&flips).await), ["1 lin-one 2", "3 lin-three 1"]);
     let since = Timestamp(NOW.0 + 3_500_000);
     let later = policy::sql::flips(&policy(1, NewPolicy::default(), since));
-    let later = format!("SELECT endpoint, flips FROM ({later})");
-    assert_eq!(lines(&world.all(&later).await), ["1 1"], "since the question is what it is");
+    assert_eq!(
+        first(3, &world.all(&later).await),
+        ["1 lin-one 1"],
+        "since the question is what it is"
+    );
 }
 
 #[tokio::test]
@@ -199,8 +203,8 @@ async fn vitals_users_and_software_are_there_before_the_first_row_and_after() {
         "{vitals}"
     );
     assert_eq!(vitals.matches("encrypted: ").count(), 2, "{vitals}");
-    let shown = format!("SELECT name, version FROM ({})", sql::software(1));
-    assert_eq!(lines(&world.all(&shown).await), ["left-pad 1.3.0", "openssl 3.0.11-1"]);
+    let shown = sql::software(1);
+    assert_eq!(first(2, &world.all(&shown).await), ["left-pad 1.3.0", "openssl 3.0.11-1"]);
     let scoped = Access { org: ORG, agents: Some(muster_types::AgentSet::default()) };
     let unseen = world.ask(&scoped, &sql::software(1)).await.unwrap();
     assert!(lines(&unseen).is_empty());
