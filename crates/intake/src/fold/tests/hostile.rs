@@ -36,7 +36,7 @@ fn a_hunt_of_another_organisation_does_not_exist() {
 
 #[test]
 fn a_schedule_nobody_made_is_refused() {
-    let mut rig = Rig::new(AgentKind::Osquery);
+    let mut rig = Rig::new(AgentKind::Native);
     rig.tell(batch(1), vec![scheduled("evil.table", &[1], true)]);
     assert_eq!(rig.sink.errors, ["rows: nothing is scheduled under the name \"evil.table\""]);
 }
@@ -68,7 +68,7 @@ fn more_of_everything_than_is_remembered_stays_bounded() {
         rig.tell(Repeat::Message([n as u8; 16]), vec![scheduled(&name, &[1], true)]);
     }
     let bytes = rig.state.encode_base();
-    assert!(bytes.len() < 16_000, "{} bytes for one agent", bytes.len());
+    assert!(bytes.len() < 20_000, "{} bytes for one agent", bytes.len());
     rig.restart();
 }
 
