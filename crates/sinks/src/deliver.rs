@@ -34,7 +34,7 @@ pub(crate) async fn deliver(
     probe: impl FnOnce() -> Event,
 ) -> Result<Vec<(usize, String)>, Trouble> {
     let mut refused = Vec::new();
-    let mut left = vec![0..events.len()];
+    let mut left: Vec<_> = std::iter::once(0..events.len()).collect();
     while let Some(range) = left.pop() {
         match sender.send(&events[range.clone()]).await {
             Ok(verdicts) => {

@@ -95,12 +95,12 @@ impl Elastic {
             let message = format!("it answered for {} of {} rows", reply.items.len(), events.len());
             return Err(SendError::failed(message));
         }
-        Ok(reply.items.into_iter().map(|item| judge(item.create)).collect())
+        Ok(reply.items.iter().map(|item| judge(&item.create)).collect())
     }
 }
 
 /// 409: it is there already. What concerns rights, the index or the load is no document's fault.
-fn judge(created: Created) -> Verdict {
+fn judge(created: &Created) -> Verdict {
     let why = || {
         let part = |name: &str| created.error[name].as_str().unwrap_or_default().to_owned();
         match part("reason") {

@@ -19,7 +19,7 @@ use crate::event::Event;
 pub(crate) struct File {
     place: Place,
     /// `None` until it is opened, and after anything failed.
-    open: Option<Open>,
+    open: Option<Opened>,
 }
 
 #[derive(Clone)]
@@ -31,7 +31,7 @@ struct Place {
     recent_bytes: u64,
 }
 
-struct Open {
+struct Opened {
     file: fs::File,
     length: u64,
     /// Rows at the end of what was found: some of them may be sent again.
@@ -66,7 +66,7 @@ impl File {
         let written = tokio::task::spawn_blocking(move || {
             let mut open = match open {
                 Some(open) => open,
-                None => Open::open(&place)?,
+                None => Opened::open(&place)?,
             };
             open.write(&place, &batch)?;
             Ok::<_, io::Error>(open)
@@ -97,7 +97,7 @@ impl File {
     }
 }
 
-impl Open {
+impl Opened {
     fn open(place: &Place) -> io::Result<Self> {
         if let Some(folder) = place.path.parent() {
             fs::create_dir_all(folder)?;

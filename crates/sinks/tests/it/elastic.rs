@@ -1,6 +1,7 @@
 //! Elasticsearch: a server that fails, hangs, takes parts of a bulk and refuses others.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use muster_results::RowClass;
@@ -33,12 +34,12 @@ fn bulk(index: &Shared, got: &Got, busy: bool) -> Value {
             json!({"status": 400, "error": {"type": "mapper_parsing_exception", "reason": "no"}})
         } else if busy && at % 3 == 1 {
             json!({"status": 429, "error": {"type": "rejected", "reason": "queue is full"}})
-        } else if index.documents.contains_key(&id) {
+        } else if let Entry::Vacant(free) = index.documents.entry(id) {
+            free.insert(document.clone());
+            json!({"status": 201})
+        } else {
             index.conflicts += 1;
             json!({"status": 409, "error": {"type": "conflict", "reason": "exists"}})
-        } else {
-            index.documents.insert(id, document.clone());
-            json!({"status": 201})
         };
         items.push(json!({"create": item}));
     }

@@ -217,6 +217,7 @@ async fn filters_cut_by_table_and_label_and_deletion_hides() {
     world.commit("windows_x", RowClass::Collected, &all).await;
     world.commit("errors", RowClass::System, &[(laptop, &rows(0..1))]).await;
     world.commit("collections", RowClass::System, &all).await;
+    world.commit("linux_x", RowClass::Current, &all).await;
     let endpoint = {
         let snapshot = world.directory.refresh().await.unwrap();
         snapshot.agent(deleted).unwrap().endpoint
