@@ -47,7 +47,7 @@ impl Osquery {
             // It never polls for work; taking it ends its tasks, with what to do about it.
             let state = Arc::clone(self);
             return self.in_time(async move {
-                state.delivery.take(caller.agent(), state.options.tasks_per_poll).await;
+                state.end_unasked(caller.agent(), Some(&agent)).await;
                 Ok(answer)
             });
         }

@@ -58,6 +58,7 @@ impl Osquery {
         let turn = self.turn(caller.node.agent).await;
         self.ingest.append(caller.agent(), messages).await?;
         drop(turn);
+        self.end_unasked(caller.agent(), caller.node.known.as_deref()).await;
         if request.log_type == LogType::Result
             && let Some(agent) = caller.node.known.as_deref()
             && let Some(report) = capabilities::reported(agent, &request.data)

@@ -6,14 +6,14 @@ use std::time::Duration;
 use muster_catalog::Catalog;
 use muster_endpoints::node_key::NodeKeys;
 use muster_endpoints::{Agent, AgentReport, Directory, Presence};
-use muster_gateway::{Admissions, Delivery, Ingest, Metrics};
+use muster_gateway::{Admissions, AgentRef, Delivery, Ingest, Metrics};
 use muster_hunts::Hunts;
 use muster_types::{AgentNo, Clock};
 use muster_uploads::Uploads;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::Options;
 use crate::deps::{Configs, Details};
+use crate::{Options, capabilities};
 
 /// What the osquery gateway is built from.
 pub struct Parts {
@@ -105,13 +105,20 @@ impl Osquery {
         self.turns[agent.0 as usize % TURNS].lock().await
     }
 
+    /// Ends what is asked of an agent that never comes for it, with what to do about it.
+    pub(crate) async fn end_unasked(&self, agent: AgentRef, known: Option<&Agent>) {
+        if known.is_some_and(capabilities::is_distributed_off) && self.hunts.has_work(agent.no) {
+            self.delivery.take(agent, self.options.tasks_per_poll).await;
+        }
+    }
+
     /// Notes what is new about an agent. A catalog that cannot take it now holds nothing up.
     pub(crate) async fn note(&self, known: &Agent, report: &AgentReport) {
         let noted = muster_endpoints::report_agent(&self.catalog, known, report);
         match tokio::time::timeout(NOTE_TIME, noted).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::debug!(%error, agent = %known.no, "news of an agent not noted")
+                tracing::debug!(%error, agent = %known.no, "news of an agent not noted");
             }
             Err(_) => tracing::debug!(agent = %known.no, "news of an agent not noted in time"),
         }

@@ -92,7 +92,7 @@ pub fn request(path: &str, body: &[u8], headers: &[(&str, &str)]) -> Vec<u8> {
 /// One answer.
 pub async fn read_reply(io: &mut (impl AsyncReadExt + Unpin)) -> Reply {
     let mut bytes = Vec::new();
-    let mut chunk = [0; 16 << 10];
+    let mut chunk = vec![0; 16 << 10];
     loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8(bytes[..at].to_vec()).unwrap();
