@@ -15,7 +15,7 @@ const MAX_QUERY_BYTES: usize = 64 * 1024;
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Names that the result table or the catalog uses itself.
-const RESERVED_TABLES: [&str; 9] = [
+const RESERVED_TABLES: [&str; 10] = [
     "agents",
     "endpoints",
     "hunts",
@@ -25,6 +25,7 @@ const RESERVED_TABLES: [&str; 9] = [
     "agent_log",
     "instances",
     "audit",
+    "osquery_other",
 ];
 
 /// Why a document is no artifact.
@@ -102,7 +103,8 @@ fn check_name(name: &str) -> Result<(), ParseError> {
         ));
     }
     let table = crate::table_name(name);
-    if RESERVED_TABLES.contains(&table.as_str()) || table.starts_with("hunt_") {
+    let taken = table.starts_with("hunt_") || table.ends_with("_current");
+    if RESERVED_TABLES.contains(&table.as_str()) || taken {
         return Err(invalid("name", format!("{name:?} is reserved")));
     }
     Ok(())

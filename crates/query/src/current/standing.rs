@@ -1,6 +1,6 @@
 //! How the state of each agent's sources stands, by the marks.
 
-use arrow::array::{Array as _, Int64Array, StringViewArray};
+use arrow::array::{Int64Array, StringViewArray};
 
 /// The state of one source of one agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
