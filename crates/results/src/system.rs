@@ -170,12 +170,11 @@ fn spread<T: Clone>(runs: &[Run], rows: usize, of: impl Fn(&Run) -> T) -> Vec<T>
     out
 }
 
+/// Columns with their fields.
+type Columns = Vec<(Field, ArrayRef)>;
+
 /// The system columns of `runs` for a part of [`crate::RowClass::Current`]: before its own and behind.
-pub(crate) fn current_columns(
-    runs: &[Run],
-    rows: usize,
-    sources: &Sources,
-) -> (Vec<(Field, ArrayRef)>, Vec<(Field, ArrayRef)>) {
+pub(crate) fn current_columns(runs: &[Run], rows: usize, sources: &Sources) -> (Columns, Columns) {
     let (before, behind) = current_fields();
     let times: TimestampMicrosecondArray = spread(runs, rows, |r| r.meta.received_at.0).into();
     let first: [ArrayRef; 3] = [
