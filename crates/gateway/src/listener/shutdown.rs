@@ -41,7 +41,6 @@ impl Shutdown {
     ///
     /// Every poll of it while it waits takes a lock that all connections share, so a task that is
     /// woken often polls it once, which leaves its waker there, and then asks [`Self::is_begun`].
-    #[must_use]
     pub fn begun(&self) -> WaitForCancellationFutureOwned {
         self.0.token.clone().cancelled_owned()
     }

@@ -14,8 +14,6 @@ use crate::load;
 
 /// Connections that enrol at a time.
 const ENROLLING: u32 = 32;
-/// In which the last agent is known to all parts of the server.
-const FOLLOWS: std::time::Duration = std::time::Duration::from_secs(8);
 
 /// A server with its fleet.
 pub struct Fleet {
@@ -69,13 +67,6 @@ async fn enrol(
             let mut keys = Vec::new();
             for no in (first..agents).step_by(ENROLLING as usize) {
                 keys.push(enrol_one(&mut stream, &secret, no).await.context("enrol")?);
-            }
-            // What every agent is asked each hour, it hears first. Not at once: the directory that says
-            // who there is follows the catalog.
-            tokio::time::sleep(FOLLOWS).await;
-            for key in &keys {
-                stream.write_all(&load::request(key)).await?;
-                load::hear(&mut stream).await.context("first poll")?;
             }
             anyhow::Ok(keys)
         });

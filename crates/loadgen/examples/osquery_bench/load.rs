@@ -55,7 +55,8 @@ pub struct Load {
 pub struct Outcome {
     /// Polls that were answered.
     pub answered: u64,
-    /// Of these, with something to do: what agents are asked each hour falls due all the time.
+    /// Of these, with something to do: what every agent is asked each hour is handed out at a pace of
+    /// its own, and a new fleet is asked in its first quarter of an hour.
     pub work: u64,
     /// From the wish to ask to the whole answer, in microseconds; unsorted.
     pub micros: Vec<u32>,
