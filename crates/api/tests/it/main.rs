@@ -9,6 +9,7 @@ mod inventory;
 mod kit;
 mod schedules;
 mod scoped;
+mod sinks;
 mod sql;
 mod statements;
 mod uploads;

@@ -99,8 +99,7 @@ pub async fn run(session: &Session, command: Sink) -> Result<(), CliError> {
             Ok(())
         }
         Sink::Test { name } => {
-            let answer: Value =
-                client.post(&format!("/v1/sinks/{name}/test"), &json!({})).await?;
+            let answer: Value = client.post(&format!("/v1/sinks/{name}/test"), &json!({})).await?;
             if answer["taken"] == true {
                 session.say(&format!("the destination of sink {name} takes events"));
                 return Ok(());
