@@ -151,8 +151,14 @@ impl Asked {
         // The feed's row is locked from here on: enrolments happen one after the other.
         let change = tx.bump("directory").await?;
         let done = match self.decide(&mut tx, last_heard).await? {
+            // Another thread of the same agent was first: both get its key.
+            Decided::Known(known) if self.is_recent(&known) => {
+                tx.rollback().await;
+                let issued_at = known.issued_at;
+                return Ok(self.done(known.agent, known.endpoint, issued_at, None, false));
+            }
             Decided::Known(known) => {
-                // Two that raced for one second get two keys; the clock may also have gone back.
+                // The clock may have gone back.
                 let after = known.issued_at.plus(Duration::from_secs(1));
                 let issued_at = whole_seconds(self.now.max(after));
                 let args = args![known.agent, self.instance(&known), issued_at, change];
@@ -172,11 +178,15 @@ impl Asked {
         for external_id in [self.enrol.external_id.clone(), self.clone_id()] {
             let row = catalog.fetch_optional(&sql::FIND_NODE, self.key(&external_id)).await?;
             let Some(known) = row.map(|row| Known::read(&row)).transpose()? else { continue };
-            if known.instance == self.instance && self.now.since(known.issued_at) < GRACE {
+            if self.is_recent(&known) {
                 return Ok(Some(known));
             }
         }
         Ok(None)
+    }
+
+    fn is_recent(&self, known: &Known) -> bool {
+        known.instance == self.instance && self.now.since(known.issued_at) < GRACE
     }
 
     async fn decide(

@@ -11,6 +11,7 @@ use muster_schedules::Rendered;
 use crate::Osquery;
 use crate::auth::{Caller, header_key};
 use crate::capabilities;
+use crate::packed::{Name, Packed};
 use crate::refusal::{Refusal, with};
 
 /// The etag an agent sent, as far as it matters.
@@ -39,10 +40,10 @@ impl Osquery {
             let (state, etag) = (Arc::clone(self), etag.map(|etag| etag.into_owned()));
             return self.in_time(async move {
                 let agent = state.look_up(&caller).await?;
-                Ok(document(&state.configs.config_for(&agent), etag.as_deref()))
+                Ok(document(&state.configs.config_for(&agent), etag.as_deref()).0)
             });
         };
-        let answer = document(&self.configs.config_for(&agent), etag.as_deref());
+        let (answer, name) = document(&self.configs.config_for(&agent), etag.as_deref());
         if capabilities::is_distributed_off(&agent) && self.hunts.has_work(agent.no) {
             // It never polls for work; taking it ends its tasks, with what to do about it.
             let state = Arc::clone(self);
@@ -51,7 +52,27 @@ impl Osquery {
                 Ok(answer)
             });
         }
-        Called::Ready(answer)
+        match name.filter(|_| request.head.accepts_gzip && Packed::is_worth_it(&answer.body)) {
+            Some(name) => self.packed(name, answer),
+            None => Called::Ready(answer),
+        }
+    }
+
+    /// The same answer, packed.
+    fn packed(self: &Arc<Self>, name: Name, answer: Answer) -> Called {
+        if let Some(body) = self.packed.get(&name) {
+            return Called::Ready(Answer { body, is_gzip: true, ..answer });
+        }
+        let state = Arc::clone(self);
+        self.in_time(async move {
+            let plain = answer.body.clone();
+            let packed = tokio::task::spawn_blocking(move || state.packed.pack(name, &plain));
+            Ok(match packed.await {
+                Ok(Ok(body)) => Answer { body, is_gzip: true, ..answer },
+                // Packed is a favour.
+                _ => answer,
+            })
+        })
     }
 
     /// An agent that enrolled a moment ago, perhaps elsewhere.
@@ -77,15 +98,17 @@ impl Osquery {
     }
 }
 
-fn document(rendered: &Rendered, etag: Option<&str>) -> Answer {
+/// The answer, and the name of the document in it if there is one.
+fn document(rendered: &Rendered, etag: Option<&str>) -> (Answer, Option<Name>) {
     let known = match etag {
         None => Etag::Unheard,
         Some(etag) if !etag.is_empty() && *etag == *rendered.etag => Etag::Same,
         Some(_) => Etag::Other,
     };
-    with(match known {
-        Etag::Unheard => rendered.bytes.clone(),
-        Etag::Other => rendered.with_etag.clone(),
-        Etag::Same => answer::CONFIG_UNCHANGED,
-    })
+    let name = |with_etag| Some((rendered.etag.clone(), with_etag));
+    match known {
+        Etag::Unheard => (with(rendered.bytes.clone()), name(false)),
+        Etag::Other => (with(rendered.with_etag.clone()), name(true)),
+        Etag::Same => (with(answer::CONFIG_UNCHANGED), None),
+    }
 }

@@ -19,6 +19,7 @@ mod deps;
 mod enrol;
 mod log;
 mod options;
+mod packed;
 mod read;
 mod refusal;
 mod route;

@@ -13,6 +13,7 @@ use muster_uploads::Uploads;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::deps::{Configs, Details};
+use crate::packed::Packed;
 use crate::{Options, capabilities};
 
 /// What the osquery gateway is built from.
@@ -66,6 +67,7 @@ pub struct Osquery {
     pub(crate) enrolments: Arc<muster_gateway::Enrolments>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) packed: Packed,
     turns: Box<[Mutex<()>]>,
 }
 
@@ -94,6 +96,7 @@ impl Osquery {
             enrolments: parts.enrolments,
             clock: parts.clock,
             metrics: parts.metrics,
+            packed: Packed::default(),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
         })
     }

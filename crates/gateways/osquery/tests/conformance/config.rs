@@ -1,5 +1,8 @@
 //! Config (section 5) and YARA rules (section 9).
 
+use std::io::Read as _;
+
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use crate::client::{Means, Reply};
@@ -66,6 +69,26 @@ async fn config_for_an_agent_that_another_instance_enrolled_is_found() {
     );
     assert_eq!(other.await.unwrap().snapshot().agent_count(), 1);
     assert_eq!(rig.config(json!({"node_key": key})).await.means(), Means::Success);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn config_is_gzip_only_for_agents_that_take_it() {
+    let rig = Rig::start().await;
+    let queries = (0..200).map(|n| format!(r#""q{n}":{{"query":"SELECT {n}","interval":60}}"#));
+    *rig.given.schedule.lock() = queries.collect::<Vec<_>>().join(",");
+    let body = json!({"node_key": rig.enrol("host-1", "a").await}).to_string();
+    let path = "/api/v1/osquery/config";
+    let plain = rig.far.post(path, &body, &[]).await;
+    assert!(plain.json()["schedule"]["q199"].is_object());
+    for _ in 0..2 {
+        let packed = rig.far.post(path, &body, &[("Accept-Encoding", "gzip")]).await;
+        assert!(packed.head.to_ascii_lowercase().contains("content-encoding: gzip"));
+        assert!(packed.body.len() < plain.body.len() / 2);
+        let mut text = Vec::new();
+        GzDecoder::new(&*packed.body).read_to_end(&mut text).unwrap();
+        assert_eq!(text, plain.body);
+    }
     rig.stop().await;
 }
 

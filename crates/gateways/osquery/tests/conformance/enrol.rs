@@ -103,6 +103,7 @@ async fn enrol_survives_the_race_of_two_threads() {
     rig.clock.advance(Duration::from_secs(3600));
     // Both threads were told node_invalid; each throws the current key away and enrols.
     let (one, two) = tokio::join!(rig.enrol("host-1", "a"), rig.enrol("host-1", "a"));
+    assert_eq!(one, two, "whichever the agent keeps is good");
     rig.directory.refresh().await.unwrap();
     for key in [&old, &one, &two] {
         assert_eq!(rig.read(key).await.means(), Means::Success);
