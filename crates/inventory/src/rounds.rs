@@ -92,7 +92,7 @@ impl Rounds {
 pub(crate) fn turn(agent: AgentNo, now: u32) -> u32 {
     // The golden ratio puts neighbours far apart.
     let spread = u64::from(agent.0.wrapping_mul(0x9E37_79B9));
-    let offset = (spread * u64::from(ROUND_SECONDS) >> 32) as u32;
+    let offset = ((spread * u64::from(ROUND_SECONDS)) >> 32) as u32;
     let into = now.wrapping_sub(offset) % ROUND_SECONDS;
     if now < offset { 0 } else { now - into }
 }
