@@ -14,3 +14,4 @@ mod import;
 mod join;
 mod osquery;
 mod renew;
+mod sinks;
