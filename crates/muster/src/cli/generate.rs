@@ -1,8 +1,11 @@
 //! `muster generate …`: files for other programs.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::plain::read_file;
 use super::session::Session;
 use crate::client::{CliError, Contexts};
 use crate::osquery_flags::{Flags, System};
@@ -18,6 +21,10 @@ pub enum Generate {
         /// HOST:PORT of the agents' listener, as agents reach it; else the host of this context.
         #[arg(long)]
         server: Option<String>,
+        /// The CA that agents trust: `ca.pem` in the server's data folder. Needed where people use
+        /// another certificate than agents; else the CA of this context.
+        #[arg(long)]
+        ca: Option<PathBuf>,
     },
 }
 
@@ -56,11 +63,14 @@ pub async fn run(
             print!("{}", flags.text());
             Ok(())
         }
-        Generate::OsqueryInstall { server: given } => {
+        Generate::OsqueryInstall { server: given, ca } => {
             let server = server(session, context, given).await?;
-            let pem = Contexts::load(&Contexts::default_path())?.select(context)?.1.ca_pem;
+            let pem = match ca {
+                Some(file) => Some(read_file(&file)?),
+                None => Contexts::load(&Contexts::default_path())?.select(context)?.1.ca_pem,
+            };
             let Some(pem) = pem else {
-                let message = "this context has no CA to pin; muster context set NAME --ca FILE";
+                let message = "this context has no CA to pin; give the server's with --ca FILE";
                 return Err(CliError::usage(message));
             };
             println!("{}", crate::install::line(&server, &crate::install::fingerprint(&pem)?));
@@ -92,5 +102,9 @@ async fn server(
     let (_, port) = agents.ok_or_else(unknown)?;
     let address = Contexts::load(&Contexts::default_path())?.select(context)?.1.address;
     let uri: http::Uri = address.parse().map_err(|_| unknown())?;
-    Ok(format!("{}:{port}", uri.host().ok_or_else(unknown)?))
+    let host = uri.host().ok_or_else(unknown)?;
+    if matches!(host, "localhost" | "127.0.0.1" | "[::1]") {
+        eprintln!("{host} is this machine only; for others give --server HOST:PORT");
+    }
+    Ok(format!("{host}:{port}"))
 }

@@ -70,7 +70,8 @@ fn what_another_server_was_configured_with_is_taken_over_once() -> anyhow::Resul
     let dry = outcomes(&server, &["import", "fleet", &fleet, "--dry-run"])?;
     assert_eq!(dry, counts([("imported", 10), ("changed", 3), ("skipped", 2)]));
     assert!(server.list(&["schedule", "list"])?.is_empty());
-    assert!(server.list(&["policy", "list"])?.is_empty());
+    assert!(server.list(&["osquery-config", "list"])?.is_empty());
+    assert!(server.list(&["label", "list"])?.is_empty());
 
     assert_eq!(outcomes(&server, &["import", "fleet", &fleet])?, dry);
     let again = outcomes(&server, &["import", "fleet", &fleet])?;
@@ -101,9 +102,10 @@ fn what_another_server_was_configured_with_is_taken_over_once() -> anyhow::Resul
 #[test]
 fn the_printed_line_makes_a_machine_an_agent() -> anyhow::Result<()> {
     let server = Server::up(ServerOptions::default())?;
-    let host = server.agents_url().trim_start_matches("https://").to_owned();
     let flags = server.tell(&["generate", "osquery-flags"])?;
-    assert!(flags.out.starts_with(&format!("--tls_hostname={host}\n")), "{flags:?}");
+    let port = server.agents_url().rsplit(':').next().unwrap().to_owned();
+    assert!(flags.out.starts_with(&format!("--tls_hostname=localhost:{port}\n")), "{flags:?}");
+    assert!(flags.err.contains("--server"), "{flags:?}");
 
     let line = server.tell(&["generate", "osquery-install"])?.out;
     let machine = server.scratch().join("machine");
