@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use muster_archive::Archive;
 use muster_archive::manifest::{self, PartFilter, parts_of};
-use muster_catalog::{Priority, check};
+use muster_catalog::{Priority, args, check};
 use muster_cluster::Held;
 use muster_cluster::secrets::Key;
 use muster_results::{Cell, RowClass, RowMeta, SegmentBuilder, TableSpec};
@@ -34,6 +34,16 @@ static TABLE: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {
     let (name, class) = (BLOCKS_TABLE.to_owned(), RowClass::System);
     Arc::new(TableSpec { name, class, columns, open: false })
 });
+
+muster_catalog::statements! {
+    DELETED_AGENT = "
+        INSERT INTO agent
+            (no, org, endpoint_no, kind, external_id, state, hostname, platform, os_name,
+             os_version, arch, version, capabilities, enrolled_at, enrolled_from, key_issued_at,
+             last_seen, last_address, deleted_at, change)
+        VALUES ($1, $2, 1, 'osquery', 'x', 'retired', '', '', '', '', '', '', '[]', 0, '', 0, 0,
+            '', $3, 1)";
+}
 
 struct Site {
     temp: TempCatalog,
@@ -222,6 +232,24 @@ async fn what_never_comes_is_given_up_and_what_is_old_is_removed() {
             site.clock.now().plus(site.options.retire_grace * 2),
         );
         assert_eq!(retired.await.unwrap(), 2, "the segment and the file");
+        assert!(site.archive.list("upload").await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn uploads_go_with_their_agent() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp).await;
+        let (open, stored) = (site.begin("open", 2).await, site.begin("stored", 1).await);
+        site.flush(&[(stored, 0)], Some(stored)).await;
+        site.finisher().round(&mut BTreeMap::new()).await.unwrap();
+        let agent = |deleted_at: i64| args![i64::from(AGENT.0), OrgId::DEFAULT, deleted_at];
+        let catalog = &site.temp.catalog;
+        catalog.execute(Priority::Api, &DELETED_AGENT, agent(START.0)).await.unwrap();
+        site.finisher().tidy().await.unwrap();
+        assert_eq!((site.state(open).await, site.state(stored).await), (None, None));
+        let later = site.clock.now().plus(site.options.retire_grace * 2);
+        muster_archive::sweep::sweep_once(catalog, &site.archive, later).await.unwrap();
         assert!(site.archive.list("upload").await.unwrap().is_empty());
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::items::{Items, Part};
-use super::unreadable;
+use super::{poison, unreadable};
 use crate::lenient::{Number, Text};
 use crate::{LINES_MAX, LogType};
 
@@ -54,7 +54,9 @@ struct StatusLine<'a> {
 }
 
 fn lines(text: &Bytes) -> Result<Vec<&RawValue>, Poison> {
-    let mut lines: Vec<&RawValue> = serde_json::from_slice(text).map_err(unreadable)?;
+    // As text, so that it is not looked at again for UTF-8.
+    let text = std::str::from_utf8(text).map_err(|error| poison(&error.to_string()))?;
+    let mut lines: Vec<&RawValue> = serde_json::from_str(text).map_err(unreadable)?;
     lines.truncate(LINES_MAX as usize);
     Ok(lines)
 }

@@ -1,9 +1,10 @@
 //! Log lines.
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::scan::{entries, member};
@@ -86,8 +87,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Lines<'a> {
                     lines.all += 1;
                     if lines.taken < LINES_MAX {
                         lines.taken += 1;
-                        lines.first = lines.first.or(Some(line.get()));
-                        lines.last = Some(line.get());
+                        let line = line.get();
+                        lines.first = lines.first.or(Some(line));
+                        lines.last = Some(line);
                     }
                 }
                 Ok(lines)
@@ -127,7 +129,11 @@ impl LogRequest {
     fn parse_cut(body: &Body, text: &Bytes) -> Result<Self, Error> {
         let head = utf8(text)?;
         let from = member(head, "data", '[').ok_or(Error::Member("data"))?;
-        let lines = entries(head, from, LINES_MAX as usize).whole;
+        // Cut out by brackets alone: up to the first that is no JSON.
+        let is_json =
+            |line: &Range<usize>| serde_json::from_str::<IgnoredAny>(&head[line.clone()]).is_ok();
+        let mut lines = entries(head, from, LINES_MAX as usize).whole;
+        lines.truncate(lines.iter().take_while(|line| is_json(line)).count());
         let to = lines.last().map_or(from, |last| last.end);
         let ends = body.ends(&["log_type", "node_key"]);
         let end = ends.iter().find_map(|end| serde_json::from_str::<Members<'_>>(end).ok());

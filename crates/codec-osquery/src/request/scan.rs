@@ -32,12 +32,13 @@ pub(super) fn entries(text: &str, from: usize, max: usize) -> Entries {
             _ if in_string => {}
             b'{' | b'[' => depth += 1,
             b',' | b'}' | b']' if depth == 0 => {
-                let entry = text[start..at].trim();
-                if !entry.is_empty() {
-                    let begin =
-                        start + (text[start..at].len() - text[start..at].trim_start().len());
-                    found.whole.push(begin..begin + entry.len());
+                let entry = text[start..at].trim_end();
+                let begin = start + entry.len() - entry.trim_start().len();
+                // Nothing between two commas, or before the closing bracket.
+                if begin == start + entry.len() {
+                    return found;
                 }
+                found.whole.push(begin..start + entry.len());
                 start = at + 1;
                 if byte != b',' || found.whole.len() >= max {
                     return found;
@@ -72,5 +73,6 @@ mod tests {
             assert_eq!((found.whole.len(), found.broken), (count, None), "{text}");
         }
         assert_eq!(entries("[1,2,3]", 1, 2).whole.len(), 2);
+        assert_eq!(entries("[1,,3]", 1, 9).whole.len(), 1);
     }
 }

@@ -62,6 +62,14 @@ fn of_a_log_over_the_cap_the_whole_lines_are_taken() {
 }
 
 #[test]
+fn lines_that_only_look_whole_do_not_spoil_those_before_them() {
+    let text = format!(r#"{{"data":[{LINE},{{bad}},{LINE},{LINE}"#);
+    let log = LogRequest::parse(&Body::cut(text.into(), Bytes::new(), 1 << 20)).unwrap();
+    assert_eq!(log.line_count, 1);
+    assert_eq!(decode(wire::log(&log)).unwrap().items.len(), 1);
+}
+
+#[test]
 fn without_the_end_the_key_is_missing_and_the_lines_are_not() {
     let text = log_of(10);
     let log = LogRequest::parse(&cut(&text, 300, 0)).unwrap();
