@@ -1,8 +1,11 @@
 //! Some rows of a sink in the order they are sent: what is held in memory at a time.
 
+use std::time::Duration;
+
 use arrow::array::AsArray;
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use muster_archive::manifest::Part;
+use tokio::time::Instant;
 
 use crate::head::Head;
 use crate::position::{Aim, PIECES, Place, Positions};
@@ -13,6 +16,9 @@ use crate::{Error, Progress, Sink, marks};
 const ROWS_MAX: u64 = 20_000;
 /// Most bytes of its columns; the same holds.
 const BYTES_MAX: usize = 32 << 20;
+
+/// What was ever committed is compared with what was met this often, while there is something new.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
 
 /// Rows to send, and where the sink stands once they are done.
 pub(crate) struct Window {
@@ -42,11 +48,21 @@ pub(crate) struct Windows {
     unreadable: Unreadable,
     /// Rows of the next window; less after one that took too many bytes.
     rows_max: u64,
+    /// When what was ever committed was last compared with what was met,
+    counted_at: Option<Instant>,
+    /// and whether the sink has moved since.
+    is_uncounted: bool,
 }
 
 impl Windows {
     pub(crate) fn new(rows: Rows) -> Self {
-        Self { rows, unreadable: Unreadable::default(), rows_max: ROWS_MAX }
+        Self {
+            rows,
+            unreadable: Unreadable::default(),
+            rows_max: ROWS_MAX,
+            counted_at: None,
+            is_uncounted: true,
+        }
     }
 
     /// What the rows are read from.
@@ -106,16 +122,27 @@ impl Windows {
     }
 
     /// How far a window may reach: the next mark, or everything.
-    async fn aim(&self, sink: &Sink, progress: &Progress) -> Result<Option<Aim>, Error> {
+    async fn aim(&mut self, sink: &Sink, progress: &Progress) -> Result<Option<Aim>, Error> {
         let catalog = &self.rows.catalog;
         if let Some((commit, upto)) = marks::next(catalog, progress.commit).await? {
+            self.is_uncounted = true;
             return Ok(Some(Aim { upto, commit, is_whole: true, committed_rows: None }));
         }
-        let head = Head::read(catalog, sink.org).await?;
-        let committed_rows = Some(head.rows(&sink.filter));
-        let Head { commit, positions: upto, .. } = head;
-        let aim = Aim { upto, commit, is_whole: true, committed_rows };
-        Ok((commit > progress.commit).then_some(aim))
+        // There is a count for each table, and a table for each hunt: not every second.
+        let is_due = self.counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY);
+        let head = match is_due {
+            true => Head::read(catalog, sink.org).await?,
+            false => Head::place(catalog).await?,
+        };
+        if head.commit <= progress.commit && !(is_due && self.is_uncounted) {
+            return Ok(None);
+        }
+        if is_due {
+            self.counted_at = Some(Instant::now());
+        }
+        self.is_uncounted = !is_due;
+        let committed_rows = is_due.then(|| head.rows(&sink.filter));
+        Ok(Some(Aim { upto: head.positions, commit: head.commit, is_whole: true, committed_rows }))
     }
 
     /// A place up to `upto` with no more rows behind `from` than a window has.
