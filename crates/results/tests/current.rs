@@ -261,7 +261,7 @@ fn merged_rows_stand_by_name_and_marks_first() {
 #[test]
 fn columns_may_come_and_widen() {
     let told = Told { agent: 1, source: "a", generation: 1, step: Step::Add, rows: vec![3], at: 1 };
-    let narrow = part(&[told.clone()], &spec(&[("n", ColumnType::Int)]));
+    let narrow = part(std::slice::from_ref(&told), &spec(&[("n", ColumnType::Int)]));
     let wide = part(
         &[Told { at: 2, ..told }],
         &spec(&[("n", ColumnType::Text), ("name", ColumnType::Text)]),

@@ -148,3 +148,22 @@ fn another_version_or_shard_is_named() {
         Err(StateError::Shard { wanted, found: 4 })
     );
 }
+
+#[test]
+fn what_the_first_version_wrote_is_read_and_written_while_it_suffices() {
+    let shard = AGENT.shard();
+    let mut bytes = vec![1, shard.get()];
+    bytes.extend(AGENT.local().to_le_bytes());
+    // No streams, parts, messages or logs; one snapshot; nothing open or ended.
+    bytes.extend([0, 0, 0, 0, 1]);
+    bytes.extend([7; 8 + 16 + 8]);
+    bytes.extend([0, 0, 0, 0, 0]);
+    let mut state = ShardState::new(shard);
+    state.read(bytes.into()).unwrap();
+    assert_eq!(state.agent_count(), 1);
+    assert_eq!(state.encode_base()[0], 1, "a neighbour of the first version reads it");
+    let mut rig = Rig { state, ..Rig::new(AgentKind::Native) };
+    rig.tell(Repeat::Message([1; 16]), vec![scheduled("pack.x", &[1], true)]);
+    assert_eq!(rig.sink.rows.len(), 1, "it has no rows in the present state yet");
+    assert_eq!(rig.state.encode_base()[0], 2);
+}
