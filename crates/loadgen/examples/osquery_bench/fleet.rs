@@ -35,7 +35,7 @@ pub fn start(agents: u32, hunts: u32) -> anyhow::Result<Fleet> {
     let mut roots = rustls::RootCertStore::empty();
     let ca = server.data_dir().join("ca.pem");
     roots.add(rustls::pki_types::pem::PemObject::from_pem_file(ca)?)?;
-    let tls = load::connector(roots);
+    let tls = load::connector(roots)?;
     let secret = std::fs::read_to_string(server.data_dir().join("enrol-secret"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let port = server.ports()[1];

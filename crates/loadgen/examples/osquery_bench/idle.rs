@@ -130,7 +130,7 @@ fn beside(
     // As long as a real key.
     let requests = [load::request(&"k".repeat(44))].into();
     let address = ([127, 0, 0, 1], pinned.port).into();
-    let target = Target { address, tls: load::connector(roots), requests };
+    let target = Target { address, tls: load::connector(roots)?, requests };
     Ok(Server { name, pid: pinned.pid(), target })
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -239,13 +241,20 @@ pub async fn hear(stream: &mut Stream) -> anyhow::Result<Heard> {
     }
 }
 
-/// A client that trusts these certificates, does not resume sessions, as agents do not, and takes TLS
-/// 1.3.
-pub fn connector(roots: rustls::RootCertStore) -> TlsConnector {
-    let mut client =
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+/// A client that trusts these certificates. As agents it does not resume sessions, and offers X25519
+/// and P-256: the hybrid key exchange that rustls prefers would be Muster's cost alone, nginx's OpenSSL
+/// does not know it.
+pub fn connector(roots: rustls::RootCertStore) -> anyhow::Result<TlsConnector> {
+    let provider = CryptoProvider {
+        kx_groups: vec![kx_group::X25519, kx_group::SECP256R1],
+        ..aws_lc_rs::default_provider()
+    };
+    let mut client = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     client.resumption = rustls::client::Resumption::disabled();
-    TlsConnector::from(Arc::new(client))
+    Ok(TlsConnector::from(Arc::new(client)))
 }
 
 /// The request of one agent, as release 5.23 sends it.

@@ -53,7 +53,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .with_no_client_auth()
         .with_single_cert(chain, PrivateKeyDer::from_pem_file(&options.key)?)?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    tls.send_tls13_tickets = 1;
+    // As Muster's own.
+    tls.send_tls13_tickets = 0;
+    tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build()?;
