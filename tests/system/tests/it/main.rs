@@ -11,6 +11,7 @@ mod full_disk;
 mod hostile;
 mod hunts;
 mod import;
+mod inventory;
 mod join;
 mod osquery;
 mod renew;
