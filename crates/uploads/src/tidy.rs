@@ -93,7 +93,10 @@ async fn drop_blocks(
         match manifest::replace(&mut tx, parts, None, not_before, "uploads").await {
             Ok(_) => tx.commit().await?,
             // Compaction was faster: they are looked for again.
-            Err(muster_archive::Error::Stale) => return Ok(tx.rollback().await),
+            Err(muster_archive::Error::Stale) => {
+                tx.rollback().await;
+                return Ok(());
+            }
             Err(error) => {
                 tx.rollback().await;
                 return Err(error.into());
