@@ -58,7 +58,7 @@ async fn main() -> Result<()> {
     let begun = Instant::now();
     let store = Store::open(dir.path(), endpoints).await?;
     store.base(rows).await?;
-    store.compact().await?;
+    store.compact(1).await?;
     store.since(rows).await?;
     println!(
         "{endpoints} endpoints with {rows} rows, {threads} threads; made in {:.0} s: {}",
@@ -128,7 +128,7 @@ impl Store {
             self.append(&mut segment, agent, 0, Step::Add, body.as_bytes())?;
             if segment.rows() >= FLUSH {
                 self.publish(std::mem::take(&mut segment)).await?;
-                self.compact().await?;
+                self.compact(8).await?;
             }
         }
         self.publish(segment).await
@@ -176,8 +176,9 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    async fn compact(&self) -> Result<()> {
-        let options = CompactOptions { min_age: Duration::ZERO, ..CompactOptions::default() };
+    async fn compact(&self, min_parts: u32) -> Result<()> {
+        let least = CompactOptions { min_parts, ..CompactOptions::default() };
+        let options = CompactOptions { min_age: Duration::ZERO, ..least };
         let later = BEGUN.plus(Duration::from_secs(60));
         while compact_once(&self.catalog, &self.archive, &options, later).await?.is_some() {}
         Ok(())

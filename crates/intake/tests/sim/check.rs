@@ -109,10 +109,10 @@ pub async fn states(world: &World) {
             let ids = batch.column_by_name("id").is_some().then(|| column(&batch, "id"));
             let ids = ids.unwrap_or_else(|| vec![None; batch.num_rows()]);
             let counts = batch.column_by_name("_count").unwrap().as_primitive::<Int32Type>();
-            for row in 0..batch.num_rows() {
-                let number = |name| column(&batch, name)[row].unwrap();
-                let (agent, generation) = (number("agent") as u32, number("_generation"));
-                batches.push((agent, generation, counts.value(row), gaps.value(row), ids[row]));
+            let (agents, generations) = (column(&batch, "agent"), column(&batch, "_generation"));
+            for (row, id) in ids.into_iter().enumerate() {
+                let (agent, generation) = (agents[row].unwrap() as u32, generations[row].unwrap());
+                batches.push((agent, generation, counts.value(row), gaps.value(row), id));
             }
         }
         for agent in world.agents.iter().filter(|agent| agent.kind == kind) {

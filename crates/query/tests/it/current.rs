@@ -211,3 +211,21 @@ async fn an_asker_sees_the_state_of_its_endpoints_only() {
         compact(&world).await;
     }
 }
+
+#[tokio::test]
+async fn a_name_is_found_in_few_pages() {
+    let world = World::empty().await;
+    let mut segment = SegmentBuilder::new();
+    for agent in 1..=20 {
+        let rows: Vec<String> = (0..3_000).map(|n| format!("p{n:04} {agent}")).collect();
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        // Of one bucket.
+        step(&mut segment, agent * 16, 1, 1, Step::Add, &rows);
+    }
+    world.publish(segment).await;
+    compact(&world).await;
+    let sql = "SELECT version FROM software WHERE name = 'p0007'";
+    assert_eq!(lines(&world.all(sql).await).len(), 20);
+    let plan = world.all(&format!("EXPLAIN ANALYZE {sql}")).await;
+    assert!(plan.contains("page_index_pages_pruned=3 total → 1 matched"), "{plan}");
+}
