@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,7 +20,12 @@ pub fn for_agents(config: &Config, leaf: &Leaf) -> anyhow::Result<Arc<ServerConf
         Some(path) => client_verifier(path)?,
         None => WebPkiClientVerifier::no_client_auth(),
     };
-    build(verifier, leaf.chain.clone(), leaf.key.clone_key(), &[b"http/1.1"])
+    let mut config = build(verifier, leaf.chain.clone(), leaf.key.clone_key(), &[b"http/1.1"])?;
+    // osquery never resumes, links live long, and with an ECDSA key resumption saves the server nothing:
+    // a ticket would be a write, and a lock that all handshakes share, for nobody.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
 }
 
 fn client_verifier(path: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
@@ -39,12 +44,15 @@ fn client_verifier(path: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
 pub fn for_operators(config: &Config, leaf: &Leaf) -> anyhow::Result<Arc<ServerConfig>> {
     let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
     let no_client = WebPkiClientVerifier::no_client_auth();
-    match (&config.tls.certificate, &config.tls.key) {
+    let mut config = match (&config.tls.certificate, &config.tls.key) {
         (Some(certificate), Some(key)) => {
             build(no_client, read_chain("tls.certificate", certificate)?, read_key(key)?, alpn)
         }
         _ => build(no_client, leaf.chain.clone(), leaf.key.clone_key(), alpn),
-    }
+    }?;
+    // A second ticket is a second write.
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
 }
 
 fn build(
@@ -52,15 +60,13 @@ fn build(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     alpn: &[&[u8]],
-) -> anyhow::Result<Arc<ServerConfig>> {
+) -> anyhow::Result<ServerConfig> {
     let mut config = ServerConfig::builder()
         .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)
         .context("use the server certificate with its key")?;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    // With an ECDSA key resumption saves nothing, and a second ticket is a second write.
-    config.send_tls13_tickets = 1;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 fn read_chain(key: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
@@ -74,4 +80,33 @@ fn read_chain(key: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'stat
 fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(path)
         .map_err(|error| anyhow::anyhow!("tls.key: {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_types::SystemClock;
+
+    use super::super::ca::Authority;
+    use super::*;
+
+    #[test]
+    fn a_ca_for_agents_is_taken_and_a_fault_in_it_named() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let ours = Authority::generate(&SystemClock).unwrap();
+        let leaf = ours.issue(&["localhost".to_owned()], &SystemClock).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agents.pem");
+        let mut config = Config::default();
+        for_agents(&config, &leaf).unwrap();
+        config.agents.client_ca = Some(path.clone());
+        for text in [None, Some(""), Some(ours.key_pem.as_str())] {
+            if let Some(text) = text {
+                std::fs::write(&path, text).unwrap();
+            }
+            let error = for_agents(&config, &leaf).unwrap_err().to_string();
+            assert!(error.contains("agents.client_ca"), "{error}");
+        }
+        std::fs::write(&path, &ours.certificate_pem).unwrap();
+        for_agents(&config, &leaf).unwrap();
+    }
 }
