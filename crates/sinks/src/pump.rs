@@ -97,8 +97,6 @@ impl Pump {
                 Err(Error::Catalog(error)) => return Err(error.into()),
                 Err(error) => Trouble::new(chain(&error)),
             };
-            // What failed half way is opened anew, and memory is not kept while it waits.
-            sender = None;
             let (first, most) = (self.options.retry_first, self.options.retry_most);
             let pause = pause(first, most, progress.failures + 1, trouble.retry_after);
             let now = self.deps.clock.now();

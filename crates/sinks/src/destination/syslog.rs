@@ -103,7 +103,10 @@ impl Syslog {
         let link = match link {
             Some(Link::Stream(mut stream)) => match is_closed(&mut *stream) {
                 false => Some(Link::Stream(stream)),
-                true => None,
+                true => {
+                    self.forget_old();
+                    None
+                }
             },
             other => other,
         };
@@ -117,7 +120,10 @@ impl Syslog {
                 Ok((Link::Datagrams(socket), verdicts))
             }
             Link::Stream(mut stream) => {
-                self.stream(&mut *stream, events).await.map_err(|error| self.away(&error))?;
+                if let Err(error) = self.stream(&mut *stream, events).await {
+                    self.forget_old();
+                    return Err(self.away(&error));
+                }
                 Ok((Link::Stream(stream), all_taken(events)))
             }
         }
@@ -142,9 +148,8 @@ impl Syslog {
     }
 
     async fn stream(&mut self, stream: &mut dyn Duplex, events: &[Event]) -> std::io::Result<()> {
-        let now = Instant::now();
+        self.forget_old();
         let mut text = Vec::new();
-        self.doubtful.retain(|(at, _)| now.duration_since(*at) <= DOUBTFUL);
         for event in events {
             let message = message(event, self.target.facility);
             text.extend_from_slice(format!("{} ", message.len()).as_bytes());
@@ -152,7 +157,7 @@ impl Syslog {
         }
         stream.write_all(&text).await?;
         stream.flush().await?;
-        self.doubtful.push_back((now, text.into()));
+        self.doubtful.push_back((Instant::now(), text.into()));
         let mut bytes: usize = self.doubtful.iter().map(|(_, text)| text.len()).sum();
         while bytes > DOUBTFUL_BYTES && self.doubtful.len() > 1 {
             bytes -= self.doubtful.pop_front().map_or(0, |(_, text)| text.len());
@@ -184,12 +189,18 @@ impl Syslog {
             }
             _ => Box::new(tcp),
         };
-        let now = Instant::now();
-        self.doubtful.retain(|(at, _)| now.duration_since(*at) <= DOUBTFUL);
         for (_, text) in &self.doubtful {
             stream.write_all(text).await.map_err(|error| self.away(&error))?;
         }
+        let now = Instant::now();
+        self.doubtful.iter_mut().for_each(|(at, _)| *at = now);
         Ok(Link::Stream(stream))
+    }
+
+    /// What was written before the last seconds has arrived. Not to be called while the connection is
+    /// known to be broken: then time goes by without anything arriving.
+    fn forget_old(&mut self) {
+        self.doubtful.retain(|(at, _)| at.elapsed() <= DOUBTFUL);
     }
 
     fn away(&self, error: &std::io::Error) -> String {

@@ -113,6 +113,29 @@ async fn tcp_counts_octets_and_comes_back_after_the_server_was_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_broken_connection_took_along_comes_again() {
+    let mut world = World::new().await;
+    let agent = world.endpoint("host", "").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    world.add(&World::new_sink("log", to(address, SyslogTransport::Tcp, None))).await;
+    let running = world.start();
+    world.commit("linux_x", RowClass::Collected, &[(agent, &rows(0..25))]).await;
+    let (stream, _) = soon(listener.accept()).await.unwrap();
+    world.until("log", "all is written", |status| status.progress.delivered_rows == 25).await;
+    // Nothing of it was read.
+    drop((stream, listener));
+    world.commit("linux_x", RowClass::Collected, &[(agent, &rows(25..30))]).await;
+    world.until("log", "it fails", |status| status.progress.failures > 2).await;
+    let listener = TcpListener::bind(address).await.unwrap();
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    for n in 0..30 {
+        assert_eq!(n_of(&envelope(&soon(frame(&mut stream)).await.unwrap())), n);
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tls_asks_for_the_right_certificate() {
     let mut world = World::new().await;
     let agent = world.endpoint("host", "").await;
