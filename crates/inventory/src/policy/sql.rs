@@ -44,12 +44,35 @@ fn common(policies: &[Arc<Policy>]) -> String {
     let _ = write!(
         sql,
         "), answer AS (\n  SELECT _source AS source, endpoint, MIN(state) AS state, \
-         MAX(message) AS message, MAX(first_seen) AS since, MAX(last_seen) AS asked\n  \
+         MAX(message) AS message, MAX(first_seen) AS first, MAX(last_seen) AS asked\n  \
          FROM policy_results_current WHERE _source IN ({})\n  GROUP BY _source, endpoint\n)\n",
         literals(&sources)
     );
     sql
 }
+
+/// `turned`: since when each endpoint is in the state it is in, by what is kept of its answers. A state it had
+/// before counts from when it came back to it.
+fn turned(policies: &[Arc<Policy>]) -> String {
+    let sources: Vec<_> = policies.iter().map(|policy| source(policy.no)).collect();
+    format!(
+        ", told AS (\n  SELECT _source, agent, endpoint, state, received_time,\n    \
+         LAG(state) OVER (PARTITION BY _source, agent ORDER BY received_time, _shard, _pos) AS before\n  \
+         FROM policy_results WHERE _source IN ({})\n), turned AS (\n  \
+         SELECT _source AS source, endpoint, MAX(received_time) AS at\n  FROM told \
+         WHERE before IS NULL OR before <> state\n  GROUP BY _source, endpoint\n)\n",
+        literals(&sources)
+    )
+}
+
+/// Since when, but not before the question is what it is; what retention took away is what the state itself
+/// remembers.
+const SINCE: &str = "CASE WHEN answer.state IS NULL THEN NULL \
+                     WHEN COALESCE(turned.at, answer.first) < scope.since THEN scope.since \
+                     ELSE COALESCE(turned.at, answer.first) END AS since";
+
+const TURNED: &str = "LEFT JOIN turned ON turned.source = scope.source \
+                      AND turned.endpoint = scope.endpoint";
 
 const JOINED: &str = "LEFT JOIN answer ON answer.source = scope.source \
                       AND answer.endpoint = scope.endpoint AND answer.asked >= scope.since";
@@ -81,16 +104,17 @@ pub fn counts(policies: &[Arc<Policy>]) -> String {
 #[must_use]
 pub fn endpoints(policy: &Arc<Policy>, state: Option<PolicyState>) -> String {
     let mut sql = common(std::slice::from_ref(policy));
+    sql.push_str(&turned(std::slice::from_ref(policy)));
     let _ = write!(
         sql,
         "SELECT answer.endpoint, endpoints.name AS endpoint_name, answer.state, answer.message, \
-         answer.since, answer.asked\nFROM scope\n{}\nJOIN endpoints ON endpoints.endpoint = answer.endpoint\n",
+         {SINCE}, answer.asked\nFROM scope\n{}\n{TURNED}\nJOIN endpoints ON endpoints.endpoint = answer.endpoint\n",
         JOINED.strip_prefix("LEFT ").unwrap_or(JOINED)
     );
     if let Some(state) = state {
         let _ = writeln!(sql, "WHERE answer.state = '{}'", state.as_str());
     }
-    sql.push_str("ORDER BY answer.since, answer.endpoint");
+    sql.push_str("ORDER BY since, answer.endpoint");
     sql
 }
 
@@ -120,6 +144,7 @@ pub fn of_endpoint(policies: &[Arc<Policy>], endpoint: u32) -> String {
             .to_owned();
     }
     let mut sql = common(policies);
+    sql.push_str(&turned(policies));
     let names = policies.iter().map(|policy| {
         let text = &policy.text;
         format!("({}, {}, {})", policy.no, literal(&text.name), text.critical)
@@ -128,8 +153,8 @@ pub fn of_endpoint(policies: &[Arc<Policy>], endpoint: u32) -> String {
     let _ = write!(
         sql,
         "SELECT scope.policy, named.name, named.critical, \
-         COALESCE(answer.state, 'pending') AS state, answer.message, answer.since, answer.asked\n\
-         FROM scope\n{JOINED}\nJOIN (VALUES {names}) AS named (no, name, critical) \
+         COALESCE(answer.state, 'pending') AS state, answer.message, {SINCE}, answer.asked\n\
+         FROM scope\n{JOINED}\n{TURNED}\nJOIN (VALUES {names}) AS named (no, name, critical) \
          ON named.no = scope.policy\nWHERE scope.endpoint = {endpoint}\nORDER BY scope.policy"
     );
     sql

@@ -56,15 +56,17 @@ fn at(agent: u32, second: i64) -> RowMeta {
 fn state(to: &mut SegmentBuilder, table: &Arc<TableSpec>, source: &str, at: &RowMeta, json: &str) {
     let generation = u32::try_from(at.received_at.seconds()).unwrap();
     let origin = |step| Origin::Current { source, generation, step };
-    let current = Arc::new(TableSpec {
-        name: format!("{}_current", table.name),
-        class: RowClass::Current,
-        ..TableSpec::clone(table)
-    });
+    let current = current(table);
     to.append_from(&current, at, origin(Step::Add), RowFormat::Array, json.as_bytes()).unwrap();
     to.append_row_from(&current, at, origin(Step::Mark), &[]);
     let scheduled = Origin::Scheduled { source, action: Some(Action::Snapshot) };
     to.append_from(table, at, scheduled, RowFormat::Array, json.as_bytes()).unwrap();
+}
+
+/// Where its state is.
+fn current(table: &TableSpec) -> Arc<TableSpec> {
+    let name = format!("{}_current", table.name);
+    Arc::new(TableSpec { name, class: RowClass::Current, ..table.clone() })
 }
 
 fn table(name: &str) -> Arc<TableSpec> {
@@ -142,12 +144,28 @@ async fn policies_are_counted_where_they_apply() {
 async fn who_fails_and_what_one_endpoint_says() {
     let world = fleet().await;
     let mut segment = SegmentBuilder::new();
+    // The first was failing before, for a while: that does not count.
+    answers(&mut segment, &[(1, 1, 1, "fail"), (1, 1, 3, "pass")]);
     answers(&mut segment, &[(1, 1, 5, "fail"), (1, 2, 6, "pass"), (1, 3, 4, "fail")]);
     world.publish(segment).await;
     let named = NewPolicy { name: "it's on".into(), critical: true, ..NewPolicy::default() };
     let (one, two) = (policy(1, named, NOW), policy(2, NewPolicy::default(), NOW));
     let failing = policy::sql::endpoints(&one, Some(PolicyState::Fail));
     assert_eq!(first(4, &world.all(&failing).await), ["3 lin-three fail m3", "1 lin-one fail m1"]);
+    let since = |policy| {
+        let text = policy::sql::endpoints(policy, Some(PolicyState::Fail));
+        format!("SELECT date_part('second', min(since)) FROM ({text})")
+    };
+    assert_eq!(world.one(&since(&one)).await, "4");
+    // One says the same of another question: it fails that one since it was asked.
+    let mut segment = SegmentBuilder::new();
+    let generation = u32::try_from(NOW.seconds() + 4).unwrap();
+    let source = policy::source(PolicyNo(1));
+    let mark = Origin::Current { source: &source, generation, step: Step::Mark };
+    segment.append_row_from(&current(&table(policy::TABLE)), &at(3, 9), mark, &[]);
+    world.publish(segment).await;
+    let anew = policy(1, NewPolicy::default(), Timestamp(NOW.0 + 7_000_000));
+    assert_eq!(world.one(&since(&anew)).await, "7");
     let all = format!("SELECT count(*) FROM ({})", policy::sql::endpoints(&one, None));
     assert_eq!(world.one(&all).await, "3");
 
