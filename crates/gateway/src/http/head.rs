@@ -257,4 +257,32 @@ mod tests {
             assert_eq!(request_line(not_http), Err(()));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_judged(bytes: Vec<u8>) {
+            if let Parse::Whole(parsed) = parse(&bytes) {
+                assert!(parsed.len <= bytes.len());
+            }
+            let _ = request_line(&bytes);
+        }
+
+        #[test]
+        fn a_head_is_partial_until_it_is_whole(
+            path in "/[a-z/]{0,40}(\\?[a-z=]{1,10})?",
+            field in "[A-Za-z-]{1,20}",
+            value in "[ -~]{0,40}",
+        ) {
+            let text = format!("POST {path} HTTP/1.1\r\nX-{field}: {value}\r\nContent-Length: 2\r\n\r\n");
+            for cut in 0..text.len() {
+                assert!(matches!(parse(&text.as_bytes()[..cut]), Parse::Partial), "{cut}");
+                let line = request_line(&text.as_bytes()[..cut]);
+                assert!(matches!(line, Ok(None)) || cut > "POST ".len(), "{cut}: {line:?}");
+            }
+            let parsed = whole(&text);
+            let bare = path.split('?').next().unwrap();
+            assert_eq!((parsed.head.path, parsed.head.content_length), (bare, 2));
+            assert_eq!(request_line(text.as_bytes()), Ok(Some(("POST", bare))));
+        }
+    }
 }
