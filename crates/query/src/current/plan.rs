@@ -1,4 +1,6 @@
 //! From a current table, a projection and filters to a plan.
+//!
+//! What the asker wrote and can fail is asked of rows only that are there: see [`Barrier`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -150,7 +152,7 @@ impl<'a> Plan<'a> {
         let scan = self.read(parts, read, pushdown)?;
         let scan = visible(scan, rule)?;
         let settled = state(What::Settled, &scan.schema(), &STATE, all)?;
-        let rows: Exec = Arc::new(FilterExec::try_new(settled, scan)?);
+        let rows: Exec = Arc::new(Barrier(Arc::new(FilterExec::try_new(settled, scan)?)));
         let count = column(&rows.schema(), "_count")?;
         let as_number = datafusion::physical_expr::expressions::cast(
             count,
@@ -202,7 +204,7 @@ impl<'a> Plan<'a> {
         let count = column(&rows.schema(), "_count")?;
         let none = Arc::new(Literal::new(ScalarValue::Int64(Some(0))));
         let there = Arc::new(BinaryExpr::new(count, Operator::Gt, none));
-        Ok(Arc::new(FilterExec::try_new(there, rows)?))
+        Ok(Arc::new(Barrier(Arc::new(FilterExec::try_new(there, rows)?))))
     }
 
     fn read(&self, parts: &[Arc<PartFile>], read: Vec<usize>, pushdown: bool) -> Result<Exec> {

@@ -184,6 +184,20 @@ async fn filters_are_asked_of_the_parts_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_gone_makes_no_question_fail() {
+    let world = World::new().await;
+    publish(&world, &[(1, 1, 1, Step::Add, &["p abc", "p 1"]), (2, 1, 1, Step::Add, &["p x"])])
+        .await;
+    publish(&world, &[(1, 2, 1, Step::Remove, &["p abc"]), (2, 2, 2, Step::Add, &["p 2"])]).await;
+    let sql = "SELECT sum(CAST(version AS BIGINT)) FROM software WHERE CAST(version AS BIGINT) > 0";
+    assert_eq!(world.one(sql).await, "3");
+    compact(&world).await;
+    assert_eq!(world.one(sql).await, "3");
+    publish(&world, &[(2, 3, 3, Step::Mark, &[])]).await;
+    assert_eq!(world.one(sql).await, "1", "the base of a former state");
+}
+
+#[tokio::test]
 async fn an_asker_sees_the_state_of_its_endpoints_only() {
     let world = World::new().await;
     publish(
