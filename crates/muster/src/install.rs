@@ -61,7 +61,7 @@ impl Install {
             _ => (asked, 443),
         };
         let plain = host.trim_matches(['[', ']']).to_ascii_lowercase();
-        let known = is_host(host) && (self.names)().iter().any(|name| *name == plain);
+        let known = is_host(host) && (self.names)().contains(&plain);
         // Behind a forwarded port the one that was asked for is right.
         known.then(|| format!("{host}:{port}"))
     }

@@ -299,8 +299,11 @@ impl Schedule {
     /// Its name without its pack.
     #[must_use]
     pub fn short_name(&self) -> &str {
-        let prefix = |name| Some(str::strip_prefix(name, "pack/")?.strip_prefix(&*self.pack)?);
-        let short = if self.pack.is_empty() { None } else { prefix(&self.name) };
-        short.and_then(|name| name.strip_prefix('/')).unwrap_or(&self.name)
+        if self.pack.is_empty() {
+            return &self.name;
+        }
+        let packed =
+            self.name.strip_prefix("pack/").and_then(|name| name.strip_prefix(&*self.pack));
+        packed.and_then(|name| name.strip_prefix('/')).unwrap_or(&self.name)
     }
 }

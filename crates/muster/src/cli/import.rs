@@ -121,7 +121,8 @@ fn read_osquery(file: &Path, name: Option<String>) -> Result<Import, CliError> {
     let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = name.or_else(stem).unwrap_or_else(|| "osquery".to_owned());
     let load = |path: &str| beside(file, path);
-    osquery::read(&file.display().to_string(), &read(file)?, &name, &load).map_err(unreadable)
+    osquery::read(&file.display().to_string(), &read(file)?, &name, &load)
+        .map_err(|error| unreadable(&error))
 }
 
 fn read_fleet(file: &Path) -> Result<Import, CliError> {
@@ -129,10 +130,11 @@ fn read_fleet(file: &Path) -> Result<Import, CliError> {
         load: &|path| beside(file, path),
         variable: &|name| std::env::var(name).ok(),
     };
-    fleet::read(&file.display().to_string(), &read(file)?, &around).map_err(unreadable)
+    fleet::read(&file.display().to_string(), &read(file)?, &around)
+        .map_err(|error| unreadable(&error))
 }
 
-fn unreadable(error: Unreadable) -> CliError {
+fn unreadable(error: &Unreadable) -> CliError {
     CliError::new(Exit::Refused, error.to_string())
 }
 

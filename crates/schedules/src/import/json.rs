@@ -123,9 +123,10 @@ impl Parser<'_> {
                 while self.at < end {
                     self.next();
                 }
-            } else if rest.starts_with("\\\n") || rest.starts_with(|c: char| c.is_whitespace()) {
-                self.next();
-            } else if self.at == 0 && rest.starts_with('\u{feff}') {
+            } else if rest.starts_with("\\\n")
+                || rest.starts_with(|c: char| c.is_whitespace())
+                || (self.at == 0 && rest.starts_with('\u{feff}'))
+            {
                 self.next();
             } else {
                 return Ok(());
@@ -237,7 +238,7 @@ impl Parser<'_> {
 
     fn word(&mut self) -> Parsed<serde_json::Value> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
-        let length = self.rest().find(|c| !is_part(c)).unwrap_or(self.rest().len());
+        let length = self.rest().find(|c| !is_part(c)).unwrap_or_else(|| self.rest().len());
         let word = &self.rest()[..length];
         let Ok(value) = serde_json::from_str(word) else {
             let shown = if word.is_empty() { self.rest() } else { word };

@@ -147,9 +147,9 @@ pub(super) fn options(import: &mut Import, file: &str, node: &Node) -> Value {
     let mut kept = Map::new();
     for (name, line, value) in node.members() {
         let begins =
-            |prefix: &&str| name == *prefix || (prefix.ends_with('_') && name.starts_with(*prefix));
+            |prefix: &str| name == prefix || (prefix.ends_with('_') && name.starts_with(prefix));
         let reason =
-            if COMMAND_LINE.iter().any(|prefix| begins(&prefix)) || name.starts_with("watchdog_") {
+            if COMMAND_LINE.iter().any(|prefix| begins(prefix)) || name.starts_with("watchdog_") {
                 "is read from the flag file only (muster generate osquery-flags)"
             } else if OF_THE_SERVER.contains(&name.as_str()) {
                 "says where the old server is; the flag file says it for this one"
@@ -172,7 +172,13 @@ fn packs(import: &mut Import, file: &str, node: &Node, load: Load<'_>) {
             (Json::Object(_), _) => pack(import, file, name, node, at),
             (_, Some(path)) => match read_pack(path, load) {
                 Ok(node) => {
-                    pack(import, path, name, &node, Place { file: path.to_owned(), line: 1 })
+                    pack(
+                        import,
+                        path,
+                        name,
+                        &node,
+                        Place { file: path.to_owned(), line: node.line },
+                    );
                 }
                 Err(reason) => import.skip(format!("pack {name:?}"), reason, at),
             },

@@ -42,7 +42,7 @@ async fn what_is_stored_is_what_is_read_on_both_databases() {
         assert_eq!((made.name.as_str(), made.short_name()), ("pack/it/keys", "keys"));
         assert_eq!(made.description, "keys");
         let read = muster_schedules::schedules(&world.catalog, ORG).await.unwrap();
-        assert_eq!(read, [made.clone()]);
+        assert_eq!(read, std::slice::from_ref(&made));
         let edit = Edit { what: Some(What::Query("SELECT 2".into())), ..Edit::default() };
         let changed = world.edit(made.no, &edit).await.unwrap();
         assert_eq!(changed, made);

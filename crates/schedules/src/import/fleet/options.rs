@@ -21,7 +21,7 @@ impl Reader<'_> {
         let line = node.get("config").map_or(node.line, |config| config.line);
         let at = Place { file: file.to_owned(), line };
         if !base.is_empty() {
-            self.part(name, &label, "", precedence, base.clone(), at);
+            self.part(name, (&label, ""), precedence, &base, at);
         }
         let overrides = node.get("overrides").and_then(|overrides| overrides.get("platforms"));
         for (platform, line, config) in overrides.map(Node::members).unwrap_or_default() {
@@ -39,7 +39,8 @@ impl Reader<'_> {
             let mut sections = self.sections(file, config);
             take_away(&mut sections, &base);
             let name = format!("{name}-{platform}");
-            self.part(&name, &label, &platforms.to_string(), precedence + OVERRIDE, sections, at);
+            let over = precedence + OVERRIDE;
+            self.part(&name, (&label, &platforms.to_string()), over, &sections, at);
         }
         for (key, line, _) in node.members() {
             let reason = match key.as_str() {
@@ -82,10 +83,9 @@ impl Reader<'_> {
     fn part(
         &mut self,
         name: &str,
-        label: &str,
-        platforms: &str,
+        (label, platforms): (&str, &str),
         precedence: i64,
-        sections: Map<String, Value>,
+        sections: &Map<String, Value>,
         at: Place,
     ) {
         let body = json!({
