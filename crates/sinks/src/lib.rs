@@ -11,6 +11,7 @@
 
 mod backoff;
 mod cells;
+mod check;
 mod deliver;
 mod destination;
 mod error;
@@ -28,6 +29,7 @@ mod service;
 mod sinks;
 mod store;
 mod window;
+mod windows;
 
 pub use error::{Error, Refusal};
 pub use event::ENVELOPE_VERSION;

@@ -17,7 +17,8 @@ use crate::event::{Event, Hosts, Origin};
 use crate::progress::RefusedRow;
 use crate::read::Rows;
 use crate::service::{Deps, Options};
-use crate::window::{Window, Windows};
+use crate::window::Window;
+use crate::windows::Windows;
 use crate::{Error, Progress, Sink, store};
 
 /// Rows looked at for one batch, sent or not.
