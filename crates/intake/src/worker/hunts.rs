@@ -20,6 +20,10 @@ pub type Scheduled = Box<dyn Fn(OrgId, AgentKind, &str) -> Option<Arc<TableSpec>
 /// Knows which of them are events.
 pub type Events = Box<dyn Fn(OrgId, AgentKind, &str) -> bool + Send + Sync>;
 
+/// An osquery agent keeps no limit of ours, answers when all that it took is done, and may restart
+/// meanwhile: then it is handed the task again with a later poll.
+const OSQUERY_LATE: Duration = Duration::from_secs(15 * 60);
+
 /// [`HuntSource`] over the index of hunts and the directory.
 pub struct LiveHunts {
     hunts: Hunts,
@@ -162,6 +166,8 @@ impl HuntSource for LiveHunts {
 
     fn task_time(&self, hunt: HuntNo, agent: AgentNo) -> Option<Duration> {
         let time = self.task_timeout(hunt)?;
+        let answers_late = self.agent(agent)?.1 == AgentKind::Osquery;
+        let time = if answers_late { time + OSQUERY_LATE } else { time };
         self.hunts.is_online(agent).then_some(time)
     }
 
