@@ -155,8 +155,21 @@ impl Histogram {
         }
     }
 
+    /// Counts of all buckets.
+    pub(crate) fn buckets(&self) -> Vec<u64> {
+        self.0.iter().map(|bucket| bucket.load(Relaxed)).collect()
+    }
+
     pub(crate) fn summary(&self) -> Summary {
-        let counts: Vec<u64> = self.0.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        Summary::of(&self.buckets())
+    }
+}
+
+impl Summary {
+    /// Of the counts of buckets a quarter of a doubling wide, as reports hold them. Counts of several
+    /// processes can be added, and those of an earlier report taken away.
+    #[must_use]
+    pub fn of(counts: &[u64]) -> Self {
         let count: u64 = counts.iter().sum();
         let upper = |bucket: usize| 2f64.powf((bucket + 1) as f64 / 4.0) / 1000.0;
         let at = |share: f64| {

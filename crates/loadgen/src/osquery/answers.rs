@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::buffer::Kind;
+use super::buffer::Source;
 use super::host::Host;
 use super::plan::Scheduled;
 
-/// Packages of a Debian-like machine.
-const PACKAGES: usize = 1600;
 const USERS: usize = 20;
 
 /// One answered query.
@@ -37,6 +35,7 @@ pub(super) fn distributed(
     id: &str,
     sql: &str,
     took: Duration,
+    packages: usize,
     carve: Option<&String>,
 ) -> Rows {
     let lower = sql.to_ascii_lowercase();
@@ -46,7 +45,7 @@ pub(super) fn distributed(
             "request_id": carve, "size": "-1", "carve": "1", "sha256": "", "time": "0" }])
         .to_string();
     } else if lower.contains("deb_packages") {
-        json = packages(host);
+        json = software(host, packages);
     } else if lower.contains("from users") {
         json = users(host);
     } else if lower.trim() == "select 1" || lower.trim() == "select 1;" {
@@ -87,7 +86,13 @@ pub(super) fn write(answers: &BTreeMap<String, Rows>, key: &str) -> Vec<u8> {
         format!("{{\"wall_time_ms\":{ms},\"user_time\":{ms},\"system_time\":1,\"memory\":4096}}")
     });
     let _ = write!(body, "}},\"node_key\":\"{key}\"}}");
-    body.into_bytes()
+    bytes(body)
+}
+
+/// Whether a discovery query gives a row.
+pub(super) fn discovers(sql: &str) -> bool {
+    let sql = sql.trim().to_ascii_lowercase();
+    !sql.starts_with("select 0") && !sql.contains("no_such_table")
 }
 
 /// Twelve columns, about 420 bytes, as JSON. With a tag it can be told from all others.
@@ -114,12 +119,13 @@ fn bytes(text: String) -> Vec<u8> {
     bytes
 }
 
-fn packages(host: &Host) -> String {
-    let mut json = String::with_capacity(PACKAGES * 200);
-    for n in 0..PACKAGES {
+fn software(host: &Host, packages: usize) -> String {
+    let mut json = String::with_capacity(packages * 200 + 2);
+    json.push('[');
+    for n in 0..packages {
         // A few differ from host to host, as they do.
         let own = if n < 20 { host.number % 7 } else { 0 };
-        let comma = if n == 0 { '[' } else { ',' };
+        let comma = if n == 0 { "" } else { "," };
         let _ = write!(
             json,
             "{comma}{{\"name\":\"lib-example-{n}\",\"version\":\"{}.{}.{own}-1ubuntu{}\",\
@@ -166,13 +172,13 @@ pub(super) fn scheduled(
     query: &Scheduled,
     run: u64,
     now: u64,
-    lines: &mut Vec<(Kind, Vec<u8>)>,
+    lines: &mut Vec<(Source, Vec<u8>)>,
 ) {
     if query.snapshot {
         let rows: Vec<String> =
             (0..query.rows).map(|_| osquery_info(host, Some(&tag(host)))).collect();
         let rest = format!("\"action\":\"snapshot\",\"snapshot\":[{}]", rows.join(","));
-        lines.push((Kind::Result, bytes(frame(host, &query.name, now, 0, &rest))));
+        lines.push((Source::Scheduled, bytes(frame(host, &query.name, now, 0, &rest))));
         return;
     }
     for n in 0..query.rows {
@@ -180,11 +186,11 @@ pub(super) fn scheduled(
         let rest = format!("\"columns\":{row},\"action\":\"added\"");
         // Differential results are escaped by the agent: no bad bytes in them.
         let rest = rest.replace('\u{1}', "\\\\xFE");
-        lines.push((Kind::Result, frame(host, &query.name, now, run, &rest).into_bytes()));
+        lines.push((Source::Scheduled, frame(host, &query.name, now, run, &rest).into_bytes()));
         if n == 0 && run > 0 && query.removed {
             let gone = osquery_info(host, Some("gone")).replace('\u{1}', "\\\\xFE");
             let rest = format!("\"columns\":{gone},\"action\":\"removed\"");
-            lines.push((Kind::Result, frame(host, &query.name, now, run, &rest).into_bytes()));
+            lines.push((Source::Scheduled, frame(host, &query.name, now, run, &rest).into_bytes()));
         }
     }
 }
@@ -194,6 +200,16 @@ pub(super) fn line(host: &Host, now: u64) -> Vec<u8> {
     let row = osquery_info(host, Some(&tag(host)));
     let rest = format!("\"action\":\"snapshot\",\"snapshot\":[{row}]");
     bytes(frame(host, "loadgen_osquery_info", now, 0, &rest))
+}
+
+/// A snapshot line of 100 KB to 1 MB, less what agents drop for being too long; all of its rows have the
+/// line's tag.
+pub(super) fn large(host: &Host, now: u64) -> Vec<u8> {
+    let row = osquery_info(host, Some(&tag(host)));
+    let most = (900 << 10) / row.len();
+    let rows = vec![row; rand::random_range(most / 9..=most)].join(",");
+    let rest = format!("\"action\":\"snapshot\",\"snapshot\":[{rows}]");
+    bytes(frame(host, "loadgen_large", now, 0, &rest))
 }
 
 /// A status line.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::host::Host;
 use super::live::once;
@@ -42,21 +41,25 @@ pub(super) async fn send(shared: &Shared, host: &Host, carve_id: &str) {
             "data": STANDARD.encode(bytes)
         });
         let body = body.to_string();
-        if tried(shared, host, Route::CarveBlock, body.as_bytes()).await.is_none() {
+        let sent = tried(shared, host, Route::CarveBlock, body.as_bytes()).await.is_some();
+        if !sent && host.release < 22 {
+            shared.stats.count("blocks skipped");
+        } else if !sent {
             return shared.stats.count("carves given up");
         }
     }
     shared.stats.carves_sent.fetch_add(1, Relaxed);
 }
 
-/// Three attempts, as releases since 5.22 make them. These answers are not looked into for errors.
+/// Three attempts since release 5.22, before that one. These answers are not looked into for errors.
 async fn tried(shared: &Shared, host: &Host, route: Route, body: &[u8]) -> Option<Vec<u8>> {
-    for attempt in 1..=3_u64 {
+    let attempts: u64 = if host.release >= 22 { 3 } else { 1 };
+    for attempt in 1..=attempts {
         if let Some(answer) = once(shared, host, route, body).await {
             return Some(answer);
         }
-        if attempt < 3 {
-            sleep(Duration::from_secs(attempt * attempt)).await;
+        if attempt < attempts {
+            shared.pause(Duration::from_secs(attempt * attempt)).await;
         }
     }
     None

@@ -15,7 +15,7 @@ use super::run::Shared;
 pub(super) async fn run(shared: &Shared, host: &Host, plan: &watch::Sender<Arc<Plan>>) {
     // In memory only, like the agent's: the first fetch after a start is always whole. Releases
     // before the conditional fetch do not send the key at all.
-    let mut etag = (!host.is_old).then(String::new);
+    let mut etag = host.has_etag.then(String::new);
     loop {
         let body = |key: &str| match &etag {
             Some(etag) => json!({ "node_key": key, "etag": etag }),
@@ -31,6 +31,9 @@ pub(super) async fn run(shared: &Shared, host: &Host, plan: &watch::Sender<Arc<P
             }
             Some(answer) => match unchanged(&answer) {
                 Some(same) if etag.is_some() => match same {
+                    Same::Unchanged if etag.as_deref() == Some("") => {
+                        shared.stats.error("config: \"ok\" to an empty etag");
+                    }
                     Same::Unchanged => shared.stats.count("configs unchanged"),
                     Same::Etag(new) => {
                         etag = Some(new);
@@ -41,7 +44,7 @@ pub(super) async fn run(shared: &Shared, host: &Host, plan: &watch::Sender<Arc<P
             },
             None => pause = pause.max(300.0),
         }
-        tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+        shared.pause(Duration::from_secs_f64(pause)).await;
     }
 }
 

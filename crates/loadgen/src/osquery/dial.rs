@@ -1,5 +1,6 @@
 //! Connections: a new one for each request, or a pool that stands for a balancer.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -38,9 +39,11 @@ pub(super) struct Dialer {
     pool: Option<Pool>,
 }
 
+/// Connections that stay open. The one that rested longest goes first, so that a request meets one
+/// that went cold, as behind a balancer with many of them.
 struct Pool {
     turns: Semaphore,
-    idle: Mutex<Vec<Stream>>,
+    idle: Mutex<VecDeque<Stream>>,
 }
 
 impl Dialer {
@@ -61,10 +64,8 @@ impl Dialer {
             .with_no_client_auth();
         // No agent resumes a session, whatever its flags say.
         tls.resumption = Resumption::disabled();
-        let pool = (options.keep_alive > 0).then(|| Pool {
-            turns: Semaphore::new(options.keep_alive),
-            idle: Mutex::new(Vec::new()),
-        });
+        let pool = (options.keep_alive > 0)
+            .then(|| Pool { turns: Semaphore::new(options.keep_alive), idle: Mutex::default() });
         Ok(Self {
             tls: Arc::new(tls),
             name: ServerName::try_from(host.clone())?,
@@ -85,15 +86,17 @@ impl Dialer {
             return Ok(answer);
         };
         let _turn = pool.turns.acquire().await.map_err(io::Error::other)?;
-        let kept = pool.idle.lock().await.pop();
-        let mut stream = match kept {
-            Some(stream) => stream,
-            None => self.open(host).await?,
-        };
-        let (answer, stays) = talk(&mut stream, request).await?;
-        if stays {
-            pool.idle.lock().await.push(stream);
+        let kept = pool.idle.lock().await.pop_front();
+        if let Some(mut stream) = kept {
+            // A balancer that finds a kept connection closed takes a new one; agents hear nothing of it.
+            if let Ok((answer, stays)) = talk(&mut stream, request).await {
+                pool.keep(stream, stays).await;
+                return Ok(answer);
+            }
         }
+        let mut stream = self.open(host).await?;
+        let (answer, stays) = talk(&mut stream, request).await?;
+        pool.keep(stream, stays).await;
         Ok(answer)
     }
 
@@ -108,6 +111,14 @@ impl Dialer {
         let tcp = socket.connect(self.address).await?;
         tcp.set_nodelay(true)?;
         TlsConnector::from(Arc::clone(&self.tls)).connect(self.name.clone(), tcp).await
+    }
+}
+
+impl Pool {
+    async fn keep(&self, stream: Stream, stays: bool) {
+        if stays {
+            self.idle.lock().await.push_back(stream);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an agent makes of an answer. It looks at the body and at nothing else.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// How a request went, by the agent's own rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,13 @@ pub(super) enum Fate {
 struct Seen {
     #[serde(default)]
     node_invalid: serde_json::Value,
+    #[serde(default, deserialize_with = "present")]
     error: Option<serde_json::Value>,
+}
+
+/// A key that is there, even with `null`.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(from).map(Some)
 }
 
 impl Fate {
@@ -55,6 +61,7 @@ mod tests {
         // Only the boolean counts.
         assert_eq!(Fate::of(b"{\"node_invalid\":\"true\"}"), Fate::Success { empty: false });
         assert_eq!(Fate::of(b"{\"error\":\"later\"}"), Fate::Error("\"later\"".to_owned()));
+        assert_eq!(Fate::of(b"{\"error\":null}"), Fate::Error("null".to_owned()));
         assert_eq!(Fate::of(b"<html>"), Fate::Unreadable);
         assert_eq!(Fate::of(b"[]"), Fate::Unreadable);
     }

@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::sleep;
 
 use super::OsqueryOptions;
 use super::buffer::Buffer;
@@ -24,7 +23,9 @@ const RESTART: Duration = Duration::from_secs(5);
 /// A host.
 pub(super) struct Host {
     pub(super) number: u32,
-    pub(super) is_old: bool,
+    /// The minor version: 5.7, 5.12 or 5.23.
+    pub(super) release: u32,
+    pub(super) has_etag: bool,
     pub(super) gzips: bool,
     pub(super) is_v1: bool,
     pub(super) is_dirty: bool,
@@ -46,7 +47,12 @@ impl Host {
         let hardware = if nth < options.clones { number - nth % 2 } else { number };
         Self {
             number,
-            is_old: share(1, 100, options.old_percent),
+            release: match share(1, 100, options.old_percent) {
+                true if share(5, 5, 1) => 7,
+                true => 12,
+                false => 23,
+            },
+            has_etag: !share(1, 100, options.old_percent) && share(6, 100, options.etag_percent),
             gzips: share(2, 100, options.gzip_percent),
             is_v1: share(3, 100, options.v1_percent),
             is_dirty: share(4, 1000, options.dirty_permille),
@@ -64,7 +70,16 @@ impl Host {
     }
 
     pub(super) fn version(&self) -> &'static str {
-        if self.is_old { "5.12.1" } else { "5.23.1" }
+        match self.release {
+            7 => "5.7.0",
+            12 => "5.12.1",
+            _ => "5.23.1",
+        }
+    }
+
+    /// Whether its requests carry the key in a header too.
+    pub(super) fn has_header(&self) -> bool {
+        self.release >= 23
     }
 
     pub(super) fn identifier(&self) -> &str {
@@ -99,7 +114,7 @@ impl Host {
                 }
                 None => {
                     shared.stats.restarts.fetch_add(1, Relaxed);
-                    sleep(RESTART).await;
+                    shared.pause(RESTART).await;
                 }
             }
         }
@@ -112,6 +127,7 @@ impl Host {
     /// Twelve attempts, with waits that grow by the square.
     async fn enrol(&self, shared: &Shared) -> Option<String> {
         let body = self.enrol_body(&shared.options.secret);
+        let stats = &shared.stats.routes[Route::Enrol as usize];
         for attempt in 1..=ENROL_ATTEMPTS {
             let asked = super::request::post(shared, self, Route::Enrol, None, &body, false).await;
             let refused = match asked {
@@ -120,15 +136,21 @@ impl Host {
                         serde_json::from_slice(&answer.body).unwrap_or_default();
                     let key = answer["node_key"].as_str().or_else(|| answer["id"].as_str());
                     match key.filter(|key| !key.trim().is_empty()) {
-                        Some(key) => return Some(key.to_owned()),
-                        None => format!("enrol: {answer}"),
+                        Some(key) => {
+                            stats.successes.fetch_add(1, Relaxed);
+                            return Some(key.to_owned());
+                        }
+                        None => {
+                            stats.errors.fetch_add(1, Relaxed);
+                            format!("enrol: {answer}")
+                        }
                     }
                 }
                 Err(Failure(why)) => why,
             };
             shared.stats.error(&refused);
             if attempt < ENROL_ATTEMPTS {
-                sleep(Duration::from_secs((attempt * attempt).min(600))).await;
+                shared.pause(Duration::from_secs((attempt * attempt).min(600))).await;
             }
         }
         None
@@ -181,7 +203,7 @@ pub(super) async fn attempts(
             Err(Failure(why)) => shared.stats.error(&why),
         }
         if attempt < 3 {
-            sleep(Duration::from_secs(attempt * attempt)).await;
+            shared.pause(Duration::from_secs(attempt * attempt)).await;
         }
     }
     None

@@ -28,6 +28,7 @@ struct Work {
 
 pub(super) async fn run(shared: &Shared, host: &Host) {
     let interval = Duration::from_secs_f64(shared.options.distributed_interval);
+    let packages = shared.options.packages;
     let mut hurry_until: Option<Instant> = None;
     // What was not taken goes out with the next cycle, together with what is new.
     let mut unsent: BTreeMap<String, Rows> = BTreeMap::new();
@@ -43,9 +44,11 @@ pub(super) async fn run(shared: &Shared, host: &Host) {
         let mut files = Vec::new();
         for (id, sql) in &work.queries {
             // Releases before 5.8 leave out what has no discovery query once there is one.
-            let found =
-                host.is_old && !work.discovery.is_empty() && !work.discovery.contains_key(id);
-            if found {
+            let runs = match work.discovery.get(id) {
+                Some(discovery) => answers::discovers(discovery),
+                None => host.release >= 8 || work.discovery.is_empty(),
+            };
+            if !runs {
                 shared.stats.count("queries skipped for want of discovery");
                 continue;
             }
@@ -57,7 +60,10 @@ pub(super) async fn run(shared: &Shared, host: &Host) {
             if sql.contains("carve = 1") || sql.contains("carve=1") {
                 files.push(carve::guid());
             }
-            unsent.insert(id.clone(), answers::distributed(host, id, sql, took, files.last()));
+            unsent.insert(
+                id.clone(),
+                answers::distributed(host, id, sql, took, packages, files.last()),
+            );
         }
         if !unsent.is_empty() {
             let body = |key: &str| answers::write(&unsent, key);
@@ -74,7 +80,7 @@ pub(super) async fn run(shared: &Shared, host: &Host) {
             Box::pin(carve::send(shared, host, &file)).await;
         }
         let hurries = hurry_until.is_some_and(|until| Instant::now() < until);
-        sleep(if hurries { ACCELERATED } else { interval }).await;
+        shared.pause(if hurries { ACCELERATED } else { interval }).await;
     }
 }
 

@@ -1,15 +1,16 @@
 //! The log loop: makes what the schedule is due, and flushes what is buffered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::answers;
-use super::buffer::Kind;
+use super::buffer::{Kind, Source};
 use super::fate::Fate;
 use super::host::Host;
 use super::plan::Plan;
@@ -27,13 +28,19 @@ struct Backoff {
     not_before: Instant,
 }
 
+/// How often each query has run.
+type Runs = BTreeMap<Box<str>, u64>;
+
 pub(super) async fn run(shared: &Shared, host: &Host, plan: watch::Receiver<Arc<Plan>>) {
     let period = Duration::from_secs_f64(shared.options.log_interval);
-    let mut backoff = [Backoff { failed: 0, not_before: Instant::now() }; 2];
-    let mut runs: Vec<u64> = Vec::new();
+    let fresh = || [Backoff { failed: 0, not_before: Instant::now() }; 2];
+    let mut backoff = fresh();
+    let mut runs = Runs::default();
     let mut last = seconds();
     loop {
-        sleep(period).await;
+        if shared.pause(period).await {
+            backoff = fresh();
+        }
         let now = seconds();
         if !shared.is_draining() {
             let plan = Arc::clone(&plan.borrow());
@@ -49,8 +56,9 @@ pub(super) async fn run(shared: &Shared, host: &Host, plan: watch::Receiver<Arc<
                 backoff.failed = 0;
             } else {
                 backoff.failed += 1;
-                // Releases before 5.12 do not wait longer; ours are younger.
-                let wait = period * (backoff.failed * backoff.failed).min(10_000);
+                // Releases before 5.12 do not wait longer.
+                let failed = if host.release >= 12 { backoff.failed } else { 1 };
+                let wait = period * failed.saturating_mul(failed).min(10_000);
                 backoff.not_before = Instant::now() + wait.min(BACKOFF_MAX) - period.min(wait);
             }
         }
@@ -58,30 +66,33 @@ pub(super) async fn run(shared: &Shared, host: &Host, plan: watch::Receiver<Arc<
 }
 
 /// Lines that came due since the last flush. A query runs when the time divides by its interval.
-fn make(shared: &Shared, host: &Host, plan: &Plan, runs: &mut Vec<u64>, last: u64, now: u64) {
-    runs.resize(plan.queries.len(), 0);
+fn make(shared: &Shared, host: &Host, plan: &Plan, runs: &mut Runs, last: u64, now: u64) {
     let mut lines = Vec::new();
-    for (query, run) in plan.queries.iter().zip(runs.iter_mut()) {
+    for query in &plan.queries {
         // Splayed by host, and for good.
         let splay = u64::from(host.number) * 7 % query.interval;
         if (last + splay) / query.interval == (now + splay) / query.interval {
             continue;
         }
+        let run = runs.entry(query.name.as_str().into()).or_default();
         answers::scheduled(host, query, *run, now, &mut lines);
         *run += 1;
     }
     let own = shared.options.lines;
     let more = rand::random::<f64>() < own.fract();
     for _ in 0..own as u64 + u64::from(more) {
-        lines.push((Kind::Result, answers::line(host, now)));
+        lines.push((Source::Own, answers::line(host, now)));
+    }
+    if rand::random::<f64>() < shared.options.large {
+        lines.push((Source::Large, answers::large(host, now)));
     }
     if rand::random::<f64>() < 0.1 {
-        lines.push((Kind::Status, answers::status(host, now)));
+        lines.push((Source::Status, answers::status(host, now)));
     }
     let mut buffer = host.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-    for (kind, line) in lines {
+    for (source, line) in lines {
         shared.stats.lines_made.fetch_add(1, Relaxed);
-        let forgotten = buffer.push(kind, line, shared.options.buffer_lines);
+        let forgotten = buffer.push(source, line, shared.options.buffer_lines);
         shared.stats.lines_forgotten.fetch_add(forgotten, Relaxed);
     }
 }
@@ -112,7 +123,7 @@ async fn flush(shared: &Shared, host: &Host, kind: Kind) -> bool {
     };
     let fate = judge(shared, host, Route::Log, &answer);
     let Fate::Success { empty } = fate else { return false };
-    host.buffer.lock().unwrap_or_else(PoisonError::into_inner).taken(kind, count);
+    let sources = host.buffer.lock().unwrap_or_else(PoisonError::into_inner).taken(kind, count);
     // The agent deletes them whatever the status was; only a 200 with a body says they were kept.
     if empty || answer.status != 200 {
         shared
@@ -120,6 +131,9 @@ async fn flush(shared: &Shared, host: &Host, kind: Kind) -> bool {
             .lost(&format!("deleted on {} with {} bytes", answer.status, answer.body.len()), count);
     } else {
         shared.stats.lines_taken.fetch_add(count as u64, Relaxed);
+        for (counter, taken) in shared.stats.taken_of.iter().zip(sources) {
+            counter.fetch_add(taken, Relaxed);
+        }
     }
     true
 }

@@ -38,12 +38,23 @@ pub struct OsqueryOptions {
     /// chance of one.
     #[arg(long, default_value_t = 0.2)]
     pub lines: f64,
+    /// Chance of a snapshot line of 100 KB to 1 MB at each flush.
+    #[arg(long, default_value_t = 0.0003)]
+    pub large: f64,
+    /// Packages that a host lists when it is asked for its software.
+    #[arg(long, default_value_t = 1600)]
+    pub packages: usize,
     /// Lines a host keeps; beyond, the oldest are forgotten.
     #[arg(long, default_value_t = 1_000_000)]
     pub buffer_lines: usize,
-    /// Hosts in a hundred of a release before 5.23: no Authorization header.
+    /// Hosts in a hundred of a release before 5.23: no Authorization header. A fifth of them are of one
+    /// before 5.8, with its rules for discovery, carves and waits.
     #[arg(long, default_value_t = 50)]
     pub old_percent: u32,
+    /// Hosts in a hundred of the others that fetch their configuration with an etag, as no release does
+    /// yet.
+    #[arg(long, default_value_t = 10)]
+    pub etag_percent: u32,
     /// Hosts in a hundred that compress their logs.
     #[arg(long, default_value_t = 50)]
     pub gzip_percent: u32,
@@ -79,6 +90,9 @@ pub struct OsqueryOptions {
     /// Print a report every so many seconds, as a JSON line; always one at the end.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub interval: u64,
+    /// Report the buckets that latencies are counted in, for programs that add up several reports.
+    #[arg(long)]
+    pub buckets: bool,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::buffer::Source;
 use crate::report::{Histogram, Summary, own_use};
 
 /// Where requests go.
@@ -70,6 +71,7 @@ pub(super) struct Stats {
     pub(super) carves_sent: AtomicU64,
     pub(super) lines_made: AtomicU64,
     pub(super) lines_taken: AtomicU64,
+    pub(super) taken_of: [AtomicU64; Source::ALL.len()],
     pub(super) lines_forgotten: AtomicU64,
     lost: Mutex<BTreeMap<String, u64>>,
     counts: Mutex<BTreeMap<String, u64>>,
@@ -99,7 +101,13 @@ impl Stats {
         add(&self.lost, why, count as u64);
     }
 
-    pub(super) fn report(&self, elapsed: Duration, hosts: u64, buffered: u64) -> OsqueryReport {
+    pub(super) fn report(
+        &self,
+        elapsed: Duration,
+        hosts: u64,
+        buffered: u64,
+        buckets: bool,
+    ) -> OsqueryReport {
         let (cpu_seconds, resident_bytes) = own_use();
         let take = |kinds: &Mutex<BTreeMap<String, u64>>| {
             kinds.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -113,6 +121,7 @@ impl Stats {
                 timeouts: of.timeouts.load(Relaxed),
                 broken: of.broken.load(Relaxed),
                 resends: of.resends.load(Relaxed),
+                buckets: if buckets { of.latency.buckets() } else { Vec::new() },
             };
             (route.path().to_owned(), endpoint)
         });
@@ -127,6 +136,11 @@ impl Stats {
             carves_sent: self.carves_sent.load(Relaxed),
             lines_made: self.lines_made.load(Relaxed),
             lines_taken: self.lines_taken.load(Relaxed),
+            taken_of: Source::ALL
+                .iter()
+                .zip(&self.taken_of)
+                .map(|(source, taken)| (source.word().to_owned(), taken.load(Relaxed)))
+                .collect(),
             lines_buffered: buffered,
             lines_forgotten: self.lines_forgotten.load(Relaxed),
             lost: take(&self.lost),
@@ -164,6 +178,9 @@ pub struct OsqueryReport {
     pub lines_made: u64,
     /// Lines the server took.
     pub lines_taken: u64,
+    /// Of these, by what they came from: `own` and `large` are made up, `scheduled` is what the server
+    /// wanted, `status` the agent's own words.
+    pub taken_of: BTreeMap<String, u64>,
     /// Lines that wait.
     pub lines_buffered: u64,
     /// Lines that fell out of a full buffer.
@@ -197,4 +214,7 @@ pub struct Endpoint {
     pub broken: u64,
     /// Requests sent again because the connection broke.
     pub resends: u64,
+    /// How many took how long, for [`Summary::of`]; with `--buckets`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<u64>,
 }

@@ -108,7 +108,7 @@ fn write(
         body.len()
     );
     request.extend_from_slice(head.as_bytes());
-    if let Some(key) = key.filter(|_| !host.is_old) {
+    if let Some(key) = key.filter(|_| host.has_header()) {
         request.extend_from_slice(format!("Authorization: NodeKey {key}\r\n").as_bytes());
     }
     if gzip {

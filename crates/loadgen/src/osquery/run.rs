@@ -30,12 +30,22 @@ pub(super) struct Shared {
     pub(super) plans: Plans,
     away: AtomicBool,
     draining: AtomicBool,
+    storms: watch::Sender<u64>,
 }
 
 impl Shared {
     /// Whether there is no network.
     pub(super) fn is_away(&self) -> bool {
         self.away.load(Relaxed)
+    }
+
+    /// Waits; whether a storm ended it early.
+    pub(super) async fn pause(&self, time: Duration) -> bool {
+        let mut storms = self.storms.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(time) => false,
+            raised = storms.changed() => raised.is_ok(),
+        }
     }
 
     /// Whether no new lines are made.
@@ -52,7 +62,8 @@ pub(super) fn seconds() -> u64 {
 /// `muster loadgen osquery`: runs a fleet to its end, with a runtime of its own.
 ///
 /// Words on standard input: `offline` takes the network away from all hosts, `online` gives it back
-/// to all at once, `report` prints one, `stop` ends.
+/// to all at once, `storm` ends all waits in this moment, whatever the timers say, as when power comes
+/// back to a whole site, `report` prints one, `stop` ends.
 ///
 /// # Errors
 /// When the options make no fleet.
@@ -94,6 +105,7 @@ pub async fn run(
         plans: Plans::default(),
         away: AtomicBool::new(false),
         draining: AtomicBool::new(false),
+        storms: watch::Sender::new(0),
         options,
     });
     let options = &shared.options;
@@ -109,7 +121,7 @@ pub async fn run(
         let buffered = hosts
             .iter()
             .map(|host| host.buffer.lock().unwrap_or_else(PoisonError::into_inner).len() as u64);
-        shared.stats.report(began.elapsed(), hosts.len() as u64, buffered.sum())
+        shared.stats.report(began.elapsed(), hosts.len() as u64, buffered.sum(), options.buckets)
     };
     let mut interval = tokio::time::interval(Duration::from_secs(options.interval.max(1)));
     interval.tick().await;
@@ -125,7 +137,8 @@ pub async fn run(
                 Word::Online => shared.away.store(false, Relaxed),
                 Word::Report => report(&look()),
                 Word::Stop => break,
-                Word::Storm | Word::Mute | Word::Unmute => eprintln!("not for osquery agents"),
+                Word::Storm => shared.storms.send_modify(|storms| *storms += 1),
+                Word::Mute | Word::Unmute => eprintln!("not for osquery agents"),
             },
         }
     }
