@@ -22,20 +22,23 @@ const fn with_servers(name: &'static str, args: &'static [&'static str]) -> Benc
     Bench { name, package: "muster-loadgen", example: "agents_bench", args, servers: true }
 }
 
-const BENCHES: [Bench; 7] = [
+const fn osquery(name: &'static str, args: &'static [&'static str]) -> Bench {
+    Bench { name, package: "muster-loadgen", example: "osquery_bench", args, servers: true }
+}
+
+const BENCHES: [Bench; 12] = [
     plain("append", "muster-stream", "append_bench"),
     plain("columns", "muster-results", "columns_bench"),
     plain("intake", "muster-intake", "intake_bench"),
     plain("sql", "muster-query", "sql_bench"),
     with_servers("agents", &["agents", "--agents", "10000"]),
     with_servers("startup", &["startup", "--agents", "100000"]),
-    Bench {
-        name: "osquery-idle",
-        package: "muster-loadgen",
-        example: "osquery_bench",
-        args: &["idle"],
-        servers: true,
-    },
+    osquery("osquery-idle", &["idle"]),
+    osquery("osquery-mix-kept", &["mix", "--mode", "kept"]),
+    osquery("osquery-mix-new", &["mix", "--mode", "new"]),
+    osquery("osquery-herd", &["herd"]),
+    osquery("osquery-hunt", &["hunt"]),
+    osquery("osquery-memory", &["memory"]),
 ];
 
 /// Runs those whose name holds `filter`.

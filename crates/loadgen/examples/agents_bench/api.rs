@@ -63,6 +63,11 @@ impl Api {
         self.call(self.http.get(format!("{}/v1/version", self.address))).map(drop)
     }
 
+    /// What there is at a path.
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(self.http.get(format!("{}{path}", self.address)))
+    }
+
     /// Asks.
     pub fn ask(&self, path: &str, body: &Value) -> anyhow::Result<Asked> {
         let request = self.http.post(format!("{}{path}", self.address)).json(body);
@@ -81,8 +86,7 @@ impl Api {
 
     /// Endpoints that answered, endpoints in scope, and rows stored.
     pub fn coverage(&self, no: u64) -> anyhow::Result<(u64, u64, u64)> {
-        let url = format!("{}/v1/hunts/{no}/coverage", self.address);
-        let coverage = self.call(self.http.get(url))?;
+        let coverage = self.get(&format!("/v1/hunts/{no}/coverage"))?;
         let number = |name: &str| coverage[name].as_u64().unwrap_or_default();
         Ok((number("rows"), number("total"), number("row_count")))
     }
