@@ -78,7 +78,8 @@ pub async fn rotate_keys_in(
     seal: &secrets::Key,
     now: Timestamp,
 ) -> Result<u8, Error> {
-    let mut keys = read_or_create(catalog, seal, now).await?;
+    // Not made here when missing: the caller's transaction is the one that writes.
+    let mut keys = read(catalog, seal).await?.unwrap_or_default();
     let gone = |key: &StoredKey| {
         key.retired_at.is_some_and(|at| at.plus(RETIRED_OVER).plus(FORGOTTEN_AFTER) <= now)
     };
