@@ -11,6 +11,7 @@ mod marks;
 mod plan;
 mod repeat;
 mod standing;
+mod which;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -2,12 +2,11 @@
 //!
 //! What the asker wrote and can fail is asked of rows only that are there: see [`Barrier`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::catalog::Session;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::min_max::min_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::{Expr, Operator};
@@ -20,16 +19,13 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
-use muster_results::{MIXED, bucket};
-use muster_types::AgentNo;
-use roaring::RoaringBitmap;
 
 use super::expr::{StateExpr, What};
 use super::marks::{self, Sorted};
 use super::repeat::Repeat;
 use super::standing::Standings;
-use super::{CurrentTable, Wanted};
-use crate::results::{Barrier, Files, PartFile, Rule, Span, VirtualExpr, VisibleExpr, prune};
+use super::{CurrentTable, Wanted, which};
+use crate::results::{Barrier, Files, PartFile, Rule, VirtualExpr, VisibleExpr};
 
 /// Columns besides those every scan reads from which on reading them only for rows that pass pays off.
 const WIDE: usize = 4;
@@ -61,11 +57,11 @@ impl<'a> Plan<'a> {
         let table = self.table;
         let reach = table.question.reach().await?;
         let schema = Arc::new(table.schema.project(self.projection)?);
-        let mut parts = self.pruned().await?;
+        let mut parts = which::parts(table, self.state, self.filters).await?;
         let mut rule = Rule::default();
         if let Some(seen) = &reach.agents {
-            parts.retain(|file| some_of(seen, file));
-            if !parts.iter().all(|file| all_of(seen, file)) {
+            parts.retain(|file| which::some_of(seen, file));
+            if !parts.iter().all(|file| which::all_of(seen, file)) {
                 rule.agents = Some(Arc::clone(seen));
             }
         }
@@ -89,39 +85,6 @@ impl<'a> Plan<'a> {
             0 => Ok(Arc::new(EmptyExec::new(schema))),
             _ => Ok(Arc::new(Repeat::new(UnionExec::try_new(plans)?)?)),
         }
-    }
-
-    /// The parts that may have rows of the agents asked for.
-    async fn pruned(&self) -> Result<Vec<Arc<PartFile>>> {
-        let table = self.table;
-        let schema = DFSchema::try_from(Arc::clone(&table.schema))?;
-        let physical = |expr: &Expr| self.state.create_physical_expr(expr.clone(), &schema);
-        let filters = self.filters.iter().map(physical).collect::<Result<Vec<_>>>()?;
-        let span = |file: &Arc<PartFile>| Span::from(&file.part.info);
-        let mut parts = prune(table.parts().await?.clone(), span, &filters, &table.schema());
-        if let Some(buckets) = self.buckets().await? {
-            parts.retain(|file| {
-                let bucket = file.part.info.day;
-                bucket == MIXED || buckets.contains(&bucket)
-            });
-        }
-        Ok(parts)
-    }
-
-    /// The buckets of the agents or endpoints that are asked for by number.
-    async fn buckets(&self) -> Result<Option<BTreeSet<i64>>> {
-        let mut buckets: Option<BTreeSet<i64>> = None;
-        for filter in self.filters {
-            let Some((column, number)) = equals(filter) else { continue };
-            let agents = match column {
-                "agent" => u32::try_from(number).into_iter().collect(),
-                "endpoint" => self.table.question.fleet().await?.agents_of(number),
-                _ => continue,
-            };
-            let of: BTreeSet<i64> = agents.into_iter().map(|no| bucket(AgentNo(no))).collect();
-            buckets = Some(buckets.map_or_else(|| of.clone(), |known| &known & &of));
-        }
-        Ok(buckets)
     }
 
     /// Rows of sources that have all of them in their base.
@@ -266,31 +229,4 @@ fn visible(scan: Exec, rule: &Arc<Rule>) -> Result<Exec> {
     let agent = column(&scan.schema(), "agent")?;
     let visible = VisibleExpr { rule: Arc::clone(rule), hunt: Arc::clone(&agent), agent };
     Ok(Arc::new(Barrier(Arc::new(FilterExec::try_new(Arc::new(visible), scan)?))))
-}
-
-/// `column = number`, either way round.
-fn equals(filter: &Expr) -> Option<(&str, i64)> {
-    let Expr::BinaryExpr(binary) = filter else { return None };
-    if binary.op != Operator::Eq {
-        return None;
-    }
-    match (&*binary.left, &*binary.right) {
-        (Expr::Column(column), Expr::Literal(ScalarValue::Int64(Some(number)), _))
-        | (Expr::Literal(ScalarValue::Int64(Some(number)), _), Expr::Column(column)) => {
-            Some((column.name(), *number))
-        }
-        _ => None,
-    }
-}
-
-/// Whether an agent of the set may be in the part.
-fn some_of(seen: &RoaringBitmap, file: &PartFile) -> bool {
-    let info = &file.part.info;
-    seen.range(info.agent_min.0..=info.agent_max.0).next().is_some()
-}
-
-/// Whether nobody but agents of the set can be in the part.
-fn all_of(seen: &RoaringBitmap, file: &PartFile) -> bool {
-    let info = &file.part.info;
-    seen.contains_range(info.agent_min.0..=info.agent_max.0)
 }

@@ -16,6 +16,7 @@
 
 mod cursor;
 mod heap;
+mod out;
 mod reduce;
 
 use muster_types::{AgentNo, OrgId};

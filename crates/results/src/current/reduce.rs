@@ -1,22 +1,17 @@
 //! Equal rows into one, marks into one, and out into the buckets.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
-};
-use arrow::compute::interleave_record_batch;
-use arrow::error::ArrowError;
-use muster_types::{AgentNo, HuntNo, OrgId, Timestamp};
+use arrow::array::RecordBatch;
+use muster_types::{AgentNo, HuntNo, OrgId};
 use parquet::errors::ParquetError;
 
+use super::bucket;
 use super::cursor::{Cursor, Order};
 use super::heap::Heap;
-use super::{Layout, bucket};
-use crate::file::{FileWriter, Purpose};
-use crate::table::{PartInfo, RowClass};
-use crate::{ColumnType, Dropped, Error, MergeError, MergedPart};
+use super::out::{Out, Pick};
+use crate::table::PartInfo;
+use crate::{Dropped, Error, MergeError, MergedPart};
 
 /// Rows that wait to be written, over all buckets.
 const ROWS_HELD: usize = 1 << 16;
@@ -37,23 +32,6 @@ pub(super) struct Reduce<'a> {
     sources: HashMap<String, u32>,
     /// The generation that counts.
     live: HashMap<(i64, u32), i64>,
-}
-
-/// One part that is being written.
-struct Out {
-    file: FileWriter,
-    info: PartInfo,
-    picks: Vec<Pick>,
-}
-
-/// A row to write.
-struct Pick {
-    page: usize,
-    row: usize,
-    received: i64,
-    generation: i64,
-    count: i32,
-    gap: bool,
 }
 
 /// Rows that are equal, or marks of one agent and source.
@@ -205,7 +183,7 @@ impl<'a> Reduce<'a> {
         }
         let bucket = bucket(agent);
         if !self.outs.contains_key(&bucket) {
-            let out = self.out(bucket)?;
+            let out = Out::new(self.org, &self.table, bucket, &self.order)?;
             self.outs.insert(bucket, out);
         }
         let Some(out) = self.outs.get_mut(&bucket) else { return Ok(()) };
@@ -224,31 +202,6 @@ impl<'a> Reduce<'a> {
         });
         self.picked += 1;
         Ok(())
-    }
-
-    fn out(&self, bucket: i64) -> Result<Out, MergeError> {
-        let json = self.order.columns.iter().filter(|column| column.kind == ColumnType::Json);
-        let json: Vec<&str> = json.map(|column| column.name.as_str()).collect();
-        let layout = Layout { first: self.order.first.clone(), sorted: true };
-        let schema = Arc::clone(&self.order.schema);
-        let file = FileWriter::new(schema, &json, Some(&layout), Purpose::Settled)?;
-        let info = PartInfo {
-            org: self.org,
-            table: self.table.clone(),
-            class: RowClass::Current,
-            day: bucket,
-            byte_offset: 0,
-            byte_count: 0,
-            row_count: 0,
-            received_min: Timestamp(i64::MAX),
-            received_max: Timestamp(i64::MIN),
-            agent_min: AgentNo(u32::MAX),
-            agent_max: AgentNo(0),
-            hunt_min: HuntNo(0),
-            hunt_max: HuntNo(0),
-            columns: Vec::new(),
-        };
-        Ok(Out { file, info, picks: Vec::new() })
     }
 
     /// Writes what was picked, and keeps only the pages that are still needed.
@@ -305,58 +258,5 @@ impl Group {
         if generation == self.generation {
             self.count += i64::from(count);
         }
-    }
-}
-
-impl Out {
-    fn note(&mut self, agent: AgentNo, received: i64) {
-        let (info, received) = (&mut self.info, Timestamp(received));
-        info.row_count += 1;
-        info.received_min = info.received_min.min(received);
-        info.received_max = info.received_max.max(received);
-        info.agent_min = info.agent_min.min(agent);
-        info.agent_max = info.agent_max.max(agent);
-    }
-
-    fn write(
-        &mut self,
-        pages: &[RecordBatch],
-        order: &Order,
-    ) -> Result<Result<(), Error>, ArrowError> {
-        if self.picks.is_empty() {
-            return Ok(Ok(()));
-        }
-        // Only the pages that rows were picked from.
-        let mut batches: Vec<&RecordBatch> = Vec::new();
-        let mut places = vec![usize::MAX; pages.len()];
-        let mut rows = Vec::with_capacity(self.picks.len());
-        for pick in &self.picks {
-            if places[pick.page] == usize::MAX {
-                places[pick.page] = batches.len();
-                batches.push(&pages[pick.page]);
-            }
-            rows.push((places[pick.page], pick.row));
-        }
-        let same = interleave_record_batch(&batches, &rows)?;
-        let times: TimestampMicrosecondArray =
-            self.picks.iter().map(|p| Some(p.received)).collect();
-        let new = |name: &str| -> Option<ArrayRef> {
-            let picks = self.picks.iter();
-            Some(match name {
-                "received_time" => Arc::new(times.clone().with_timezone("UTC")),
-                "_generation" => {
-                    Arc::new(Int64Array::from_iter_values(picks.map(|p| p.generation)))
-                }
-                "_count" => Arc::new(Int32Array::from_iter_values(picks.map(|p| p.count))),
-                "_gap" => Arc::new(picks.map(|p| Some(p.gap)).collect::<BooleanArray>()),
-                _ => return None,
-            })
-        };
-        let columns = order.schema.fields().iter().zip(same.columns());
-        let columns =
-            columns.map(|(field, same)| new(field.name()).unwrap_or_else(|| Arc::clone(same)));
-        let batch = RecordBatch::try_new(Arc::clone(&order.schema), columns.collect())?;
-        self.picks.clear();
-        Ok(self.file.write(&batch))
     }
 }
