@@ -14,5 +14,6 @@ mod import;
 mod inventory;
 mod join;
 mod osquery;
+mod osquery_fleet;
 mod renew;
 mod sinks;

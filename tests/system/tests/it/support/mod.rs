@@ -4,12 +4,14 @@ mod agent;
 mod ask;
 mod fleet;
 mod http;
+mod osquery_fleet;
 mod osqueryd;
 
 pub use agent::{AgentProcess, companion};
 pub use ask::{Ask, Told};
 pub use fleet::Fleet;
 pub use http::{post, roots};
+pub use osquery_fleet::OsqueryFleet;
 pub use osqueryd::Osqueryd;
 
 use std::time::Duration;
