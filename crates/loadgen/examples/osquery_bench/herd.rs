@@ -134,7 +134,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
          missing | doubled | answers late or refused | API p50 ms | API p99 ms |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    let after = |at: Option<f64>| at.map_or("never".to_owned(), |at| format!("{at:.1}"));
+    let after = |at: Option<f64>| at.map_or_else(|| "never".to_owned(), |at| format!("{at:.1}"));
     println!(
         "| {} | {} | {} | {} | {} | {:.0} | {} | {} | {} | {} | {:.1} | {:.1} |",
         options.hosts,

@@ -69,10 +69,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     println!("| --- | --- | --- | --- | --- |");
     let mut before = None;
     for (agents, polls, memory) in &points {
-        let each = before.map_or("–".to_owned(), |(fewer, bytes): (u32, u64)| {
-            let more = memory.anonymous_bytes as f64 - bytes as f64;
-            format!("{:.0}", more / f64::from(agents.saturating_sub(fewer).max(1)))
-        });
+        let each = before.map_or_else(
+            || "–".to_owned(),
+            |(fewer, bytes): (u32, u64)| {
+                let more = memory.anonymous_bytes as f64 - bytes as f64;
+                format!("{:.0}", more / f64::from(agents.saturating_sub(fewer).max(1)))
+            },
+        );
         before = Some((*agents, memory.anonymous_bytes));
         let mb = |bytes: u64| bytes as f64 / 1e6;
         let (all, own) = (mb(memory.resident_bytes), mb(memory.anonymous_bytes));

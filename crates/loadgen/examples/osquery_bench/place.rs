@@ -75,6 +75,8 @@ impl Place {
     /// Starts it again, on its core.
     pub fn start(&mut self) -> anyhow::Result<()> {
         self.server.start()?;
+        // Each start leaves a token of its own.
+        self.api = Api::new(&self.server)?;
         self.pin()
     }
 
