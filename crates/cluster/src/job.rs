@@ -21,14 +21,8 @@ pub enum Job {
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Shards,
-        Self::Dispatch,
-        Self::Schedule,
-        Self::Compact,
-        Self::Sinks,
-        Self::Uploads,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Shards, Self::Dispatch, Self::Schedule, Self::Compact, Self::Sinks, Self::Uploads];
 
     /// How many partitions it has, for ever.
     #[must_use]

@@ -139,7 +139,6 @@ impl Standing {
         all.sort_unstable();
         all
     }
-
 }
 
 /// Whether every recruited agent has ended, or is gone. Asked with each change of a hunt's progress,

@@ -6,12 +6,12 @@ use clap::{Parser, Subcommand};
 
 use super::account::{Login, Token, User};
 use super::context::ContextCommand;
+use super::endpoint::Endpoint;
 use super::generate::Generate;
 use super::hunt::{Collect, Hunt};
 use super::import::ImportCommand;
 use super::osquery_config::OsqueryConfig;
 use super::output::Format;
-use super::endpoint::Endpoint;
 use super::plain::{ArtifactCommand, Audit, Endpoints, Enrolment, History, Label};
 use super::policy::Policy;
 use super::query::Query;

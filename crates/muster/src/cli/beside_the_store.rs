@@ -14,11 +14,7 @@ use crate::server::planes::catalog_url;
 /// Gives a user a new one-time password; makes the account an administrator's when it is `admin`.
 ///
 /// The catalog is the one the configuration names, or the one in the data folder.
-pub fn reset(
-    data: Option<PathBuf>,
-    config: Option<PathBuf>,
-    name: &str,
-) -> Result<(), CliError> {
+pub fn reset(data: Option<PathBuf>, config: Option<PathBuf>, name: &str) -> Result<(), CliError> {
     let config = super::config::load(&ServerArgs { config, data, names: Vec::new() })?;
     let data = &config.data_dir;
     if config.catalog.url.is_none() && !data.join("catalog.db").is_file() {

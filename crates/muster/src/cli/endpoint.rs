@@ -127,8 +127,10 @@ fn for_people(vitals: &Value) -> Map<String, Value> {
 fn line(row: &Value) -> String {
     let words = row.as_object().into_iter().flatten();
     let words = words.filter(|(name, value)| !value.is_null() && *name != "last_seen");
-    let words: Vec<String> =
-        words.map(|(_, value)| super::output::text(Some(value))).filter(|w| !w.is_empty()).collect();
+    let words: Vec<String> = words
+        .map(|(_, value)| super::output::text(Some(value)))
+        .filter(|w| !w.is_empty())
+        .collect();
     words.join("  ")
 }
 

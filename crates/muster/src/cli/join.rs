@@ -47,11 +47,7 @@ fn parse(fingerprint: &str) -> Result<[u8; 32], CliError> {
     })
 }
 
-async fn fetch(
-    server: &str,
-    proxy: Option<&str>,
-    wanted: [u8; 32],
-) -> Result<String, CliError> {
+async fn fetch(server: &str, proxy: Option<&str>, wanted: [u8; 32]) -> Result<String, CliError> {
     let unreachable = |why: String| CliError::new(Exit::Unreachable, format!("{server}: {why}"));
     let url: ServerUrl =
         server.parse().map_err(|error: BadUrl| CliError::usage(error.to_string()))?;

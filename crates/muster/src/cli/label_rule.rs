@@ -66,7 +66,8 @@ pub async fn run(session: &Session, command: LabelRule) -> Result<(), CliError> 
         LabelRule::Set { label, text } => {
             let query = question(text.query, text.file.as_ref())?;
             let path = format!("/v1/labels/{label}/rule");
-            session.object(&client.send(reqwest::Method::PUT, &path, &json!({"query": query})).await?)
+            session
+                .object(&client.send(reqwest::Method::PUT, &path, &json!({"query": query})).await?)
         }
         LabelRule::Preview { label, text } => {
             let query = question(text.query, text.file.as_ref())?;

@@ -128,12 +128,11 @@ impl Parts {
             (query, file) => Some(question(query.clone(), file.as_ref())?),
         };
         let mut body = Map::new();
-        let texts = [
-            ("query", query),
-            ("description", self.description),
-            ("resolution", self.resolution),
-        ];
-        body.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?.into()))));
+        let texts =
+            [("query", query), ("description", self.description), ("resolution", self.resolution)];
+        body.extend(
+            texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?.into()))),
+        );
         body.extend(self.critical.map(|critical| ("critical".to_owned(), critical.into())));
         let lists = [
             ("platforms", self.platforms),
@@ -166,10 +165,12 @@ pub async fn run(session: &Session, command: Policy) -> Result<(), CliError> {
             edit(session, &policy, body).await
         }
         Policy::Enable { policy } => {
-            edit(session, &policy, [("enabled".to_owned(), json!(true))].into_iter().collect()).await
+            edit(session, &policy, [("enabled".to_owned(), json!(true))].into_iter().collect())
+                .await
         }
         Policy::Disable { policy } => {
-            edit(session, &policy, [("enabled".to_owned(), json!(false))].into_iter().collect()).await
+            edit(session, &policy, [("enabled".to_owned(), json!(false))].into_iter().collect())
+                .await
         }
         Policy::Remove { policy, yes } => {
             let no = number(session, &policy).await?;

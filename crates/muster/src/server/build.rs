@@ -17,10 +17,10 @@ use muster_gateway::{Admissions, Delivery, EnrolmentRates, Enrolments, Ingest, M
 use muster_gateway_native::{NativeGateway, NativeState, Parts};
 use muster_gateway_osquery::OsqueryGateway;
 use muster_hunts::{Dispatcher, Hunts};
-use muster_inventory::Inventory;
-use muster_inventory::rule::Evaluator;
 use muster_intake::janitor::Janitor;
 use muster_intake::worker::{Deps as WorkerDeps, LiveHunts, Worker};
+use muster_inventory::Inventory;
+use muster_inventory::rule::Evaluator;
 use muster_schedules::{BuiltIn, Schedules};
 use muster_types::{AgentKind, Clock, Decode};
 use muster_uploads::{Finisher, Uploads};
@@ -261,10 +261,7 @@ impl Server {
             hunts.clone(),
             sessions.clone(),
             ingest.clone(),
-            vec![
-                Arc::new(NativeGateway),
-                Arc::new(OsqueryGateway::new(directory.clone())),
-            ],
+            vec![Arc::new(NativeGateway), Arc::new(OsqueryGateway::new(directory.clone()))],
             clock.clone(),
             gateway_metrics.clone(),
         );

@@ -75,8 +75,7 @@ pub async fn build(deps: Deps<'_>) -> anyhow::Result<Built> {
         clock,
         metrics: deps.metrics,
     });
-    let server =
-        HttpServer::new(OsqueryService(osquery), deps.admissions.budget(), deps.listener);
+    let server = HttpServer::new(OsqueryService(osquery), deps.admissions.budget(), deps.listener);
     Ok(Built { server, ring })
 }
 

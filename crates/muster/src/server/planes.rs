@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use muster_archive::Archive;
-use muster_bus::{Bus, CountedBus};
 use muster_bus::local::LocalBus;
+use muster_bus::{Bus, CountedBus};
 use muster_catalog::{Catalog, Options};
 use muster_stream::Stream;
 use muster_stream::log::{Log, LogOptions};
