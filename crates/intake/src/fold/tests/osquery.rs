@@ -118,7 +118,7 @@ fn a_repeat_may_end_in_the_middle_of_a_group_of_lines() {
     tell(&mut rig, &[1..4, 4..6]);
     tell(&mut rig, &[1..4, 4..9]);
     tell(&mut rig, &[1..4, 4..9, 9..10]);
-    tell(&mut rig, &[1..11]);
+    tell(&mut rig, std::slice::from_ref(&(1..11)));
     assert_eq!(stored(&rig), (1..11).collect::<Vec<_>>());
     let short = Repeat::Lines { log: 0, lines: vec![50], groups: vec![2] };
     rig.tell(short, vec![joined(50..52)]);
