@@ -12,7 +12,7 @@ use crate::client::{CliError, Exit};
 pub enum Sink {
     /// Make a sink; it begins with the rows that come from now on.
     #[command(subcommand)]
-    Add(Add),
+    Add(Box<Add>),
     /// List sinks with how they fare.
     List,
     /// Show one sink: where to, which rows, how far, what went wrong last.
