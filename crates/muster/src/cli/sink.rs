@@ -53,7 +53,7 @@ pub async fn run(session: &Session, command: Sink) -> Result<(), CliError> {
     let client = &session.client;
     match command {
         Sink::Add(add) => {
-            let body = body(add)?;
+            let body = body(*add)?;
             let made: Value = client.post("/v1/sinks", &body).await?;
             let name = made["name"].as_str().unwrap_or_default().to_owned();
             session.object(&for_people(session, made))?;
