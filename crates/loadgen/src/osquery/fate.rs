@@ -40,6 +40,10 @@ impl Fate {
         if body == b"{}" || body == b"{\"queries\":{}}" {
             return Self::Success { empty: false };
         }
+        // A struct would be read from a list too.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Self::Unreadable;
+        }
         match serde_json::from_slice::<Seen>(body) {
             Err(_) => Self::Unreadable,
             Ok(seen) if seen.node_invalid == serde_json::Value::Bool(true) => Self::NodeInvalid,
