@@ -122,6 +122,23 @@ async fn a_live_machine_with_the_same_identifier_is_another_agent_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_tells_no_instance_does_not_take_over_a_live_machine_that_tells_one() {
+    for rig in Rig::all().await {
+        let first = rig.enrol_at(&rig.node("uuid-1", "a"), NOW).await.unwrap();
+        let mute = rig.enrol_at(&rig.node("uuid-1", ""), after(30)).await.unwrap();
+        assert_eq!(mute.clone_of, Some(first.enrolled.agent));
+        let again = rig.enrol_at(&rig.node("uuid-1", ""), after(5_000)).await.unwrap();
+        assert_eq!(again.enrolled.agent, mute.enrolled.agent);
+        // Installed anew after a silence, and where none ever told one.
+        let anew = rig.node("uuid-2", "a");
+        let old = rig.enrol_at(&anew, NOW).await.unwrap();
+        let later = NOW.plus(LIVE_WITHIN);
+        let taken = rig.enrol_at(&rig.node("uuid-2", ""), later).await.unwrap();
+        assert_eq!((taken.enrolled.agent, taken.clone_of), (old.enrolled.agent, None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_was_silent_and_comes_as_another_instance_was_installed_anew() {
     for rig in Rig::all().await {
         let first = rig.enrol_at(&rig.node("uuid-1", "a"), NOW).await.unwrap();

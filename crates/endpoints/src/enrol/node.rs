@@ -51,6 +51,7 @@ pub struct NodeEnrolled {
 ///   within [`LIVE_WITHIN`]) is a copied machine: it becomes an agent of its own, on an endpoint of
 ///   its own, marked as a clone.
 /// - Another instance after that is the machine installed anew, and takes the agent over.
+/// - One that tells no instance is another one than an agent that has told its own.
 ///
 /// # Errors
 /// [`EnrolError`].
@@ -199,8 +200,7 @@ impl Asked {
             return Ok(Decided::New { external_id: id.clone(), clone_of: None });
         };
         let first = Known::read(&row)?;
-        let same = first.instance == self.instance;
-        if same || first.instance.is_empty() || self.instance.is_empty() {
+        if first.instance.is_empty() || first.instance == self.instance {
             return Ok(Decided::Known(first));
         }
         let clone_id = self.clone_id();
@@ -256,8 +256,7 @@ impl Asked {
         let args = args![endpoint, self.enrol.kind.as_str()];
         for row in tx.fetch_all(&sql::NODES_OF, args).await? {
             let other = Known::read(&row)?;
-            let told_apart = !other.instance.is_empty() && !self.instance.is_empty();
-            let differs = told_apart && other.instance != self.instance;
+            let differs = !other.instance.is_empty() && other.instance != self.instance;
             if differs && self.is_alive(&other, last_heard) {
                 return Ok((None, Some(other.agent)));
             }
