@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: Shutdown,
     pub(super) sources: Arc<Sources>,
+    /// The same for connections that are being opened.
+    pub(super) openings: Arc<Sources>,
     pub(super) handshakes: Arc<Semaphore>,
 }
 

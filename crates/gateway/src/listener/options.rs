@@ -13,7 +13,8 @@ pub struct ListenerOptions {
     /// Loopback and [`Self::proxies`] are exempt. `None`: half of `connections_max`.
     pub connections_per_source_max: Option<usize>,
     /// TLS handshakes and first requests at a time; above it no connection is accepted, and the
-    /// kernel's backlog and the clients' SYN retries are the queue.
+    /// kernel's backlog and the clients' SYN retries are the queue. One address may have an eighth of
+    /// them, and its further connections are closed at once; loopback and [`Self::proxies`] are exempt.
     pub handshakes_max: usize,
     /// Time for the TLS handshake, and again for the first bytes.
     pub handshake_timeout: Duration,
@@ -43,5 +44,9 @@ impl Default for ListenerOptions {
 impl ListenerOptions {
     pub(super) fn per_source_max(&self) -> usize {
         self.connections_per_source_max.unwrap_or(self.connections_max / 2).max(1)
+    }
+
+    pub(super) fn openings_per_source_max(&self) -> usize {
+        (self.handshakes_max / 8).max(1)
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 
 use super::Shutdown;
+use super::sources::Place;
 use crate::Metrics;
 
 /// A connection's encrypted stream, boxed: it is moved about, and is large.
@@ -59,4 +60,6 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Opening {
     pub(super) _permit: OwnedSemaphorePermit,
+    /// The same among those of its address.
+    pub(super) _place: Option<Place>,
 }

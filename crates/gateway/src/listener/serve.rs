@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,7 @@ pub async fn serve(
     let ending = Shutdown::new();
     let shared = Arc::new(Shared {
         sources: Sources::new(options.per_source_max()),
+        openings: Sources::new(options.openings_per_source_max()),
         handshakes: Arc::new(Semaphore::new(options.handshakes_max)),
         options,
         protocols,
@@ -55,7 +56,7 @@ pub async fn serve(
     let accept = async {
         loop {
             let permit = Arc::clone(&shared.handshakes).acquire_owned().await;
-            let permit = Opening { _permit: permit.expect("the semaphore is never closed") };
+            let permit = permit.expect("the semaphore is never closed");
             let Some((tcp, peer)) = accept(&listener).await else { continue };
             let tls = TlsAcceptor::from(tls.load_full());
             admit(&shared, &tasks, &hard, tcp, peer, tls, permit);
@@ -98,19 +99,22 @@ fn admit(
     tcp: TcpStream,
     peer: SocketAddr,
     tls: TlsAcceptor,
-    opening: Opening,
+    permit: OwnedSemaphorePermit,
 ) {
-    let Shared { options, metrics, sources, .. } = &**shared;
+    let Shared { options, metrics, sources, openings, .. } = &**shared;
     if tasks.len() >= options.connections_max {
         return metrics.refused(Refusal::Connections);
     }
-    let place = match options.proxies.exempts(peer.ip()) {
-        true => None,
-        false => match sources.enter(peer.ip()) {
-            None => return metrics.refused(Refusal::ConnectionsOfSource),
-            place => place,
-        },
-    };
+    let (mut place, mut opening_place) = (None, None);
+    if !options.proxies.exempts(peer.ip()) {
+        place = sources.enter(peer.ip());
+        // One address that opens and says nothing would keep everybody else from being accepted.
+        opening_place = openings.enter(peer.ip());
+        if place.is_none() || opening_place.is_none() {
+            return metrics.refused(Refusal::ConnectionsOfSource);
+        }
+    }
+    let opening = Opening { _permit: permit, _place: opening_place };
     metrics.connections.inc();
     let (open, hard) = (Open::new(metrics), hard.clone());
     let shared = Arc::clone(shared);
