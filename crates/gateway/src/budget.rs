@@ -10,13 +10,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Budget {
     free: Arc<Semaphore>,
     total: u32,
+    /// What strangers may have of it.
+    part: Arc<Semaphore>,
+    is_for_strangers: bool,
 }
+
+/// Who has not proved yet who it is gets at most this part of a budget, all strangers together.
+const STRANGERS_PART: u32 = 4;
 
 /// Bytes taken from the budget; given back when dropped.
 #[derive(Debug)]
 #[must_use = "dropping it gives the bytes back"]
 pub struct Permit {
-    _bytes: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
+    /// The same of the strangers' part.
+    part: Option<OwnedSemaphorePermit>,
+}
+
+impl Permit {
+    /// Its holder proved who it is: the strangers' part gets its bytes back.
+    pub fn introduce(&mut self) {
+        self.part = None;
+    }
+
+    /// Gives back what is over so many bytes.
+    pub fn shrink(&mut self, to: usize) {
+        for permit in std::iter::once(&mut self.bytes).chain(&mut self.part) {
+            drop(permit.split(permit.num_permits().saturating_sub(to)));
+        }
+    }
 }
 
 impl Budget {
@@ -26,15 +48,49 @@ impl Budget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(total: u32) -> Self {
-        Self { free: Arc::new(Semaphore::new(total as usize)), total }
+        let part = Arc::new(Semaphore::new((total / STRANGERS_PART) as usize));
+        let free = Arc::new(Semaphore::new(total as usize));
+        Self { free, total, part, is_for_strangers: false }
+    }
+
+    /// The same budget for those who have not proved yet who they are: a quarter of it is theirs, so
+    /// that they cannot hold all of it.
+    #[must_use]
+    pub fn strangers(&self) -> Self {
+        Self { is_for_strangers: true, ..self.clone() }
     }
 
     /// Takes bytes when they are there now. More than the whole budget counts as the whole budget, so
     /// that one oversized taker runs alone instead of never.
     #[must_use]
     pub fn try_take(&self, bytes: usize) -> Option<Permit> {
-        let bytes = self.clamp(bytes);
-        Arc::clone(&self.free).try_acquire_many_owned(bytes).ok().map(|_bytes| Permit { _bytes })
+        let count = self.clamp(bytes);
+        let part = match self.is_for_strangers {
+            true => Some(Arc::clone(&self.part).try_acquire_many_owned(count).ok()?),
+            false => None,
+        };
+        let bytes = Arc::clone(&self.free).try_acquire_many_owned(count).ok()?;
+        Some(Permit { bytes, part })
+    }
+
+    /// Makes what is held of this budget so many bytes, if they are there now. False when they are
+    /// not; what was held stays.
+    #[must_use]
+    pub fn try_grow(&self, held: &mut Option<Permit>, to: usize) -> bool {
+        let before = held.as_ref().map_or(0, |permit| permit.bytes.num_permits());
+        let missing = (self.clamp(to) as usize).saturating_sub(before);
+        let Some(Permit { bytes, part }) = self.try_take(missing) else { return false };
+        match held {
+            None => *held = Some(Permit { bytes, part }),
+            Some(permit) => {
+                permit.bytes.merge(bytes);
+                match (&mut permit.part, part) {
+                    (Some(held), Some(part)) => held.merge(part),
+                    (held, part) => *held = held.take().or(part),
+                }
+            }
+        }
+        true
     }
 
     /// Waits for bytes, in turn.
@@ -42,9 +98,13 @@ impl Budget {
     /// # Cancel safety
     /// Safe: a dropped call takes nothing, and loses its turn.
     pub async fn take(&self, bytes: usize) -> Permit {
-        let free = Arc::clone(&self.free);
-        let taken = free.acquire_many_owned(self.clamp(bytes)).await;
-        Permit { _bytes: taken.expect("the semaphore is never closed") }
+        let (count, mut part) = (self.clamp(bytes), None);
+        let closed = "the semaphore is never closed";
+        if self.is_for_strangers {
+            part = Some(Arc::clone(&self.part).acquire_many_owned(count).await.expect(closed));
+        }
+        let taken = Arc::clone(&self.free).acquire_many_owned(count).await;
+        Permit { bytes: taken.expect(closed), part }
     }
 
     /// Bytes taken now.
@@ -54,7 +114,8 @@ impl Budget {
     }
 
     fn clamp(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total)
+        let most = if self.is_for_strangers { self.total / STRANGERS_PART } else { self.total };
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(most)
     }
 }
 
@@ -78,6 +139,24 @@ mod tests {
         let all = waiting.await.unwrap();
         assert_eq!(budget.used(), 100);
         drop(all);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn strangers_have_a_quarter_until_they_are_known() {
+        let budget = Budget::new(100);
+        let (strangers, mut held) = (budget.strangers(), None);
+        assert!(strangers.try_grow(&mut held, 10) && strangers.try_grow(&mut held, 25));
+        assert_eq!(budget.used(), 25);
+        assert!(strangers.try_take(1).is_none());
+        let mut other = None;
+        assert!(!strangers.try_grow(&mut other, 1) && other.is_none());
+        held.as_mut().unwrap().introduce();
+        assert!(strangers.try_take(25).is_some());
+        held.as_mut().unwrap().shrink(5);
+        assert_eq!(budget.used(), 5);
+        assert!(budget.try_take(96).is_none() && budget.try_take(95).is_some());
+        drop(held);
         assert_eq!(budget.used(), 0);
     }
 }

@@ -13,8 +13,10 @@ use axum::extract::{ConnectInfo, Request as HttpRequest, State};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 
+use super::body::Trouble;
+use super::meter::Meter;
 use super::write::Told;
 use super::{
     Answer, Called, Head, Over, Plan, Read, Request, Server, Service, Source, TAIL_BYTES_MAX,
@@ -46,7 +48,8 @@ async fn answer<S: Service>(
         path,
         query: parts.uri.query(),
         authorization: text(header::AUTHORIZATION),
-        content_length: text(header::CONTENT_LENGTH).and_then(|n| n.parse().ok()).unwrap_or(0),
+        // The length of a chunked body is not known: it counts as the most it can be.
+        content_length: body.size_hint().upper().unwrap_or(u64::MAX),
         gzip_body: is_gzip(header::CONTENT_ENCODING),
         accepts_gzip: is_gzip(header::ACCEPT_ENCODING),
         forwarded_for: text(HeaderName::from_static("x-forwarded-for")),
@@ -54,18 +57,17 @@ async fn answer<S: Service>(
     };
     let address = server.options.proxies.client(peer.ip(), head.forwarded_for);
     let source = Source { address, peer, has_certificate: false };
-    let Read { max, over, permit } = match server.service.plan(&head, &source) {
+    let Read { max, over, room } = match server.service.plan(&head, &source) {
         Plan::Answer(answer) => return response(answer),
         Plan::Read(read) => read,
     };
-    // Its length may not be known, so the most it can be is taken.
-    let permit = match permit {
-        true => Some(server.budget.take(max).await),
-        false => None,
+    let mut meter = Meter::new(room, &server.budget);
+    let Collected { body, tail, length } = match collect(body, max, &mut meter).await {
+        Ok(collected) => collected,
+        Err(Trouble::Full) => return response(server.full(&head)),
+        Err(_) => return response(server.refuse(400, "body cannot be read")),
     };
-    let Some((body, tail)) = collect(body, max).await else {
-        return response(server.refuse(400, "body cannot be read"));
-    };
+    let (head, permit) = (Head { content_length: length, ..head }, meter.into_permit());
     let is_truncated = !tail.is_empty();
     if let (true, Over::Answer(answer)) = (is_truncated, over) {
         return response(answer);
@@ -81,13 +83,21 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get_all(name).iter().next_back()?.to_str().ok()
 }
 
-/// The first bytes, and the last bytes of the rest.
-async fn collect(body: Body, max: usize) -> Option<(Bytes, Bytes)> {
-    let (mut kept, mut tail) = (BytesMut::new(), BytesMut::new());
+/// The first bytes, the last bytes of the rest, and how long all was.
+struct Collected {
+    body: Bytes,
+    tail: Bytes,
+    length: u64,
+}
+
+async fn collect(body: Body, max: usize, meter: &mut Meter) -> Result<Collected, Trouble> {
+    let (mut kept, mut tail, mut length) = (BytesMut::new(), BytesMut::new(), 0);
     let mut body = body.into_data_stream();
     while let Some(piece) = body.next().await {
-        let mut piece = piece.ok()?;
+        let mut piece = piece.map_err(|_| Trouble::Gone)?;
+        length += piece.len() as u64;
         let first = piece.split_to(piece.len().min(max - kept.len()));
+        meter.hold(kept.len() + first.len())?;
         kept.extend_from_slice(&first);
         tail.extend_from_slice(&piece);
         if tail.len() > 4 * TAIL_BYTES_MAX {
@@ -95,7 +105,7 @@ async fn collect(body: Body, max: usize) -> Option<(Bytes, Bytes)> {
         }
     }
     let tail = tail.split_off(tail.len().saturating_sub(TAIL_BYTES_MAX));
-    Some((kept.freeze(), tail.freeze()))
+    Ok(Collected { body: kept.freeze(), tail: tail.freeze(), length })
 }
 
 fn response(answer: Answer) -> Response {

@@ -7,9 +7,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
 use super::TAIL_BYTES_MAX;
+use super::meter::{Full, Meter};
 
 /// Bytes asked for at a time, and room made for them; more once a body has shown that it comes.
-const CHUNK_BYTES: usize = 16 << 10;
+pub(super) const CHUNK_BYTES: usize = 16 << 10;
 /// Longest pause within a body: who stops sending may not sit on a part of the byte budget.
 const STALL: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5_000 });
 
@@ -20,6 +21,14 @@ pub(super) enum Trouble {
     Stalled,
     /// The connection broke.
     Gone,
+    /// There is no room for more of it.
+    Full,
+}
+
+impl From<Full> for Trouble {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
 }
 
 /// A body, or the beginning and the end of one.
@@ -31,20 +40,26 @@ pub(super) struct Collected {
 }
 
 /// Takes a body of `length` bytes from `read`, where its beginning may be already, and then from the
-/// connection. At most `max` bytes of it are kept, and a bit of its end.
+/// connection. At most `max` bytes of it are kept, and a bit of its end; `meter` counts them.
 pub(super) async fn collect(
     io: &mut (impl AsyncRead + Unpin),
     read: &mut BytesMut,
     length: u64,
     max: usize,
+    meter: &mut Meter,
 ) -> Result<Collected, Trouble> {
     let keep = usize::try_from(length).unwrap_or(usize::MAX).min(max);
     let mut kept = front(read, keep);
+    meter.hold(kept.len())?;
+    let mut room = kept.len();
     while kept.len() < keep {
-        if kept.len() == kept.capacity() {
-            kept.reserve((keep - kept.len()).min(kept.len().max(CHUNK_BYTES)));
+        if kept.len() == room {
+            let next = (keep - kept.len()).min(kept.len().max(CHUNK_BYTES));
+            room += next;
+            meter.hold(room)?;
+            kept.reserve(next);
         }
-        let missing = (keep - kept.len()) as u64;
+        let missing = (room - kept.len()) as u64;
         more(io, &mut kept, missing).await?;
     }
     let mut left = length - keep as u64;
@@ -89,13 +104,20 @@ async fn more(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Budget;
+    use crate::http::Room;
+
+    fn uncounted() -> Meter {
+        Meter::new(Room::Uncounted, &Budget::new(0))
+    }
 
     async fn collected(body: &[u8], read_already: usize, max: usize) -> (Collected, BytesMut) {
         let next = b"POST /next";
         let all = [body, next].concat();
         let mut read = BytesMut::from(&all[..read_already]);
         let mut io = &all[read_already..];
-        let got = collect(&mut io, &mut read, body.len() as u64, max).await.unwrap();
+        let mut meter = uncounted();
+        let got = collect(&mut io, &mut read, body.len() as u64, max, &mut meter).await.unwrap();
         read.extend_from_slice(io);
         assert_eq!(&read[..], next, "nothing of the next request is taken");
         (got, read)
@@ -125,12 +147,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_takes_room_as_it_arrives() {
+        let budget = Budget::new(400_000);
+        let mut meter = Meter::new(Room::Strangers, &budget);
+        let (mut near, mut far) = tokio::io::duplex(1 << 20);
+        tokio::io::AsyncWriteExt::write_all(&mut far, &[0; 20_000]).await.unwrap();
+        let mut read = BytesMut::new();
+        let stalled = collect(&mut near, &mut read, 90_000, 90_000, &mut meter).await;
+        assert!(matches!(stalled, Err(Trouble::Stalled)));
+        assert_eq!(budget.used(), 2 * CHUNK_BYTES, "not what it said it would be");
+        let mut other = Meter::new(Room::Strangers, &budget);
+        let full = collect(&mut &[0; 90_000][..], &mut read, 90_000, 90_000, &mut other).await;
+        assert!(matches!(full, Err(Trouble::Full)), "strangers have a quarter");
+        let mut known = Meter::new(Room::Budget, &budget);
+        collect(&mut &[0; 90_000][..], &mut read, 90_000, 90_000, &mut known).await.unwrap();
+        drop((meter, other, known));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
     async fn a_body_that_stalls_or_ends_early() {
         let (mut near, far) = tokio::io::duplex(64);
-        let stalled = collect(&mut near, &mut BytesMut::from(&b"ab"[..]), 10, 100).await;
+        let mut begun = BytesMut::from(&b"ab"[..]);
+        let stalled = collect(&mut near, &mut begun, 10, 100, &mut uncounted()).await;
         assert!(matches!(stalled, Err(Trouble::Stalled)));
         drop(far);
-        let gone = collect(&mut near, &mut BytesMut::new(), 10, 100).await;
+        let gone = collect(&mut near, &mut BytesMut::new(), 10, 100, &mut uncounted()).await;
         assert!(matches!(gone, Err(Trouble::Gone)));
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::idle::Idle;
 use super::scratch::{self, Scratch};
@@ -28,7 +28,7 @@ pub(super) struct Connection<S> {
     peer: SocketAddr,
     has_certificate: bool,
     shutdown: Shutdown,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     /// Read and not used yet.
     rest: BytesMut,
 }
@@ -190,7 +190,7 @@ impl<S: Service> Connection<S> {
 
     async fn gather_in_time(&mut self, begun: BytesMut) -> Step {
         let time = self.server.options.request_timeout;
-        let gathered = timeout(time, self.gather(begun, Instant::now() + time)).await;
+        let gathered = timeout(time, self.gather(begun)).await;
         gathered.unwrap_or_else(|_| self.late())
     }
 

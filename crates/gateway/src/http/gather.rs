@@ -2,19 +2,20 @@
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
 
-use super::body::{self, Trouble};
+use super::body::{self, CHUNK_BYTES, Trouble};
 use super::connection::{Connection, KeepAlive, Step};
 use super::head::{Parse, Parsed, parse};
-use super::{Answer, Called, Over, Plan, Read, Request, Service};
+use super::meter::Meter;
+use super::{Answer, Called, Head, Over, Plan, Read, Request, Room, Service};
+use crate::Refusal;
 
 /// A body that is not wanted is read up to this, so that the connection can be kept.
 const SKIPPED_BYTES_MAX: u64 = 64 << 10;
 
 impl<S: Service> Connection<S> {
     /// Reads a request that begins with these bytes and has the service answer it.
-    pub(super) async fn gather(&mut self, mut read: BytesMut, deadline: Instant) -> Step {
+    pub(super) async fn gather(&mut self, mut read: BytesMut) -> Step {
         let len = loop {
             match parse(&read) {
                 Parse::Partial => {}
@@ -37,13 +38,13 @@ impl<S: Service> Connection<S> {
         self.opening = None;
         let head = read.split_to(len).freeze();
         let Parse::Whole(parsed) = parse(&head) else { return Step::Gone };
-        self.with_head(&parsed, read, deadline).await
+        self.with_head(&parsed, read).await
     }
 
-    async fn with_head(&mut self, parsed: &Parsed<'_>, rest: BytesMut, deadline: Instant) -> Step {
+    async fn with_head(&mut self, parsed: &Parsed<'_>, rest: BytesMut) -> Step {
         let Parsed { head, expects_continue, keep_alive, .. } = parsed;
         let source = self.source(head.forwarded_for);
-        let Read { max, over, permit } = match self.server.service.plan(head, &source) {
+        let Read { max, over, room } = match self.server.service.plan(head, &source) {
             Plan::Read(read) => read,
             Plan::Answer(answer) => return self.unread(parsed, rest, answer).await,
         };
@@ -51,26 +52,25 @@ impl<S: Service> Connection<S> {
             return self.unread(parsed, rest, answer).await;
         }
         let kept = usize::try_from(head.content_length).unwrap_or(usize::MAX).min(max);
-        let permit = match permit {
-            false => None,
-            true => match timeout_at(deadline, self.server.budget.take(kept)).await {
-                Ok(permit) => Some(permit),
-                Err(_) => return Step::Answer(self.server.refuse(503, "busy"), KeepAlive(false)),
-            },
-        };
+        let mut meter = Meter::new(room, &self.server.budget);
+        // Who asks before it sends is told to only when its beginning has room.
+        if meter.hold(kept.min(CHUNK_BYTES)).is_err() {
+            return self.full(head);
+        }
         if *expects_continue && rest.is_empty() && !self.say_continue().await {
             return Step::Gone;
         }
         let mut rest = rest;
-        let collected = body::collect(&mut self.io, &mut rest, head.content_length, max).await;
-        let collected = match collected {
+        let (io, length) = (&mut self.io, head.content_length);
+        let collected = match body::collect(io, &mut rest, length, max, &mut meter).await {
             Ok(collected) => collected,
+            Err(Trouble::Full) => return self.full(head),
             Err(Trouble::Stalled) => return self.late(),
             Err(Trouble::Gone) => return Step::Gone,
         };
         self.keep(rest);
         let (body, tail) = (collected.body, collected.tail);
-        let is_truncated = collected.is_truncated;
+        let (is_truncated, permit) = (collected.is_truncated, meter.into_permit());
         let request = Request { head, source, body, is_truncated, tail, permit };
         match self.server.service.call(request) {
             Called::Ready(answer) => Step::Answer(answer, KeepAlive(*keep_alive)),
@@ -85,14 +85,21 @@ impl<S: Service> Connection<S> {
         if *expects_continue || head.content_length > SKIPPED_BYTES_MAX {
             return Step::Answer(answer, KeepAlive(false));
         }
-        match body::collect(&mut self.io, &mut rest, head.content_length, 0).await {
+        let mut meter = Meter::new(Room::Uncounted, &self.server.budget);
+        let (io, length) = (&mut self.io, head.content_length);
+        match body::collect(io, &mut rest, length, 0, &mut meter).await {
             Ok(_) => {
                 self.keep(rest);
                 Step::Answer(answer, KeepAlive(*keep_alive))
             }
             Err(Trouble::Stalled) => self.late(),
-            Err(Trouble::Gone) => Step::Gone,
+            Err(Trouble::Gone | Trouble::Full) => Step::Gone,
         }
+    }
+
+    fn full(&self, head: &Head<'_>) -> Step {
+        self.metrics.refused(Refusal::Budget);
+        Step::Answer(self.server.full(head), KeepAlive(false))
     }
 
     async fn say_continue(&mut self) -> bool {

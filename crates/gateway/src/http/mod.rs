@@ -12,6 +12,7 @@ mod connection;
 mod gather;
 mod head;
 mod idle;
+mod meter;
 mod scratch;
 mod server;
 mod service;
@@ -20,5 +21,5 @@ mod write;
 
 pub use server::Server;
 pub use service::{
-    After, Answer, Called, Head, Over, Plan, Read, Request, Service, Source, TAIL_BYTES_MAX,
+    After, Answer, Called, Head, Over, Plan, Read, Request, Room, Service, Source, TAIL_BYTES_MAX,
 };

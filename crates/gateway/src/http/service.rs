@@ -33,6 +33,12 @@ pub trait Service: Send + Sync + 'static {
     fn refuse(&self, status: u16, reason: &'static str) -> Answer {
         Answer::new(status, Bytes::from(format!("{{\"error\":\"{reason}\"}}")))
     }
+
+    /// The answer to a request for whose body there is no room now.
+    fn full(&self, head: &Head<'_>) -> Answer {
+        let _ = head;
+        self.refuse(503, "busy")
+    }
 }
 
 /// A request's head, as far as agents use it.
@@ -46,7 +52,8 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     /// The value of `Authorization`, when it is text.
     pub authorization: Option<&'a str>,
-    /// Bytes of the body as they are sent.
+    /// Bytes of the body as they are sent; for [`Service::plan`] the most there is when that is not
+    /// known yet.
     pub content_length: u64,
     /// Whether the body is gzip.
     pub gzip_body: bool,
@@ -86,9 +93,20 @@ pub struct Read {
     pub max: usize,
     /// When there are more.
     pub over: Over,
-    /// Whether the bytes kept are taken from the byte budget of all gateways before they are read.
-    /// Waits for it as long as a request may take, and then answers 503. For bodies that may be large.
-    pub permit: bool,
+    /// Whether the bytes kept are taken from the byte budget of all gateways, as they arrive. When
+    /// there are none the answer is 503. For bodies that may be large.
+    pub room: Room,
+}
+
+/// Where the room for a body comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It is too small to be counted.
+    Uncounted,
+    /// The byte budget: its sender is known.
+    Budget,
+    /// The strangers' part of the byte budget: nobody knows yet who sends it.
+    Strangers,
 }
 
 /// What becomes of a body that is too large.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use muster_gateway::http::{
-    Answer, Called, Head, Over, Plan, Read, Request, Server, Service, Source,
+    Answer, Called, Head, Over, Plan, Read, Request, Room, Server, Service, Source,
 };
 use muster_gateway::listener::{ListenerOptions, Proxies, serve};
 use muster_gateway::{Budget, Metrics};
@@ -45,12 +45,16 @@ impl Service for Stub {
         match head.path {
             "/agent/refused" => Plan::Answer(refusal()),
             "/agent/small" => {
-                Plan::Read(Read { max: 100, over: Over::Answer(refusal()), permit: false })
+                Plan::Read(Read { max: 100, over: Over::Answer(refusal()), room: Room::Uncounted })
             }
             path => Plan::Read(Read {
                 max: BODY_MAX,
                 over: Over::Discard,
-                permit: path == "/agent/budget",
+                room: match path {
+                    "/agent/budget" => Room::Budget,
+                    "/agent/stranger" if head.content_length >= 5 => Room::Strangers,
+                    _ => Room::Uncounted,
+                },
             }),
         }
     }

@@ -6,17 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_codec_osquery::{Body, answer};
 use muster_gateway::Permit;
-use muster_gateway::http::{Answer, Called, Head, Over, Plan, Read, Request, Service, Source};
+use muster_gateway::http::{
+    Answer, Called, Head, Over, Plan, Read, Request, Room, Service, Source,
+};
 
 use crate::auth::header_key;
 use crate::refusal::Refusal;
 use crate::route::{Endpoint, Route, route};
 use crate::{Osquery, carve};
 
-/// Bodies from here on are taken from the byte budget of all gateways before they are read.
-const PERMIT_FROM: u64 = 16 << 10;
-/// Bodies from here on are not read before their header's key was judged.
-const JUDGE_FROM: u64 = 64 << 10;
+/// Bodies from here on are taken from the byte budget of all gateways, and are not read before their
+/// header's key was judged.
+const COUNTED_FROM: u64 = 16 << 10;
 
 /// The osquery gateway as a service of [`muster_gateway::http`].
 #[derive(Clone)]
@@ -75,13 +76,16 @@ impl Service for OsqueryService {
         let Some(Route { endpoint, .. }) = route(head.path) else {
             return Plan::Answer(not_found());
         };
-        if head.content_length >= JUDGE_FROM
-            && endpoint != Endpoint::CarveBlock
-            && let Some(key) = header_key(head.authorization)
-            && let Err(refusal) =
-                state.authenticate(Some(key), "", source.has_certificate, state.clock.now())
-        {
-            return Plan::Answer(refusal.answer());
+        let key = header_key(head.authorization).filter(|_| is_keyed(endpoint));
+        let mut room = Room::Uncounted;
+        if head.content_length >= COUNTED_FROM {
+            room = if key.is_some() { Room::Budget } else { Room::Strangers };
+            if let Some(key) = key
+                && let Err(refusal) =
+                    state.authenticate(Some(key), "", source.has_certificate, state.clock.now())
+            {
+                return Plan::Answer(refusal.answer());
+            }
         }
         let options = &state.options;
         // A log or an answer that is refused for its size comes for ever; the others are never large.
@@ -91,7 +95,14 @@ impl Service for OsqueryService {
             Endpoint::CarveBlock => (options.block_bytes_max, Over::Answer(carve::failed(413))),
             _ => (options.request_bytes_max, Over::Answer(too_large())),
         };
-        Plan::Read(Read { max, over, permit: head.content_length >= PERMIT_FROM })
+        Plan::Read(Read { max, over, room })
+    }
+
+    fn full(&self, head: &Head<'_>) -> Answer {
+        match route(head.path).map(|route| route.endpoint) {
+            Some(Endpoint::CarveBlock) => carve::failed(503),
+            _ => Refusal::later("busy", Duration::from_secs(5)).answer(),
+        }
     }
 
     fn call(&self, request: Request<'_>) -> Called {
@@ -146,6 +157,12 @@ impl Osquery {
             done.unwrap_or_else(|_| Err(busy())).unwrap_or_else(|refusal| refusal.answer())
         }))
     }
+}
+
+/// Whether requests of this kind prove whose they are by a node key: a new agent has none yet, and
+/// blocks of uploads have a session.
+fn is_keyed(endpoint: Endpoint<'_>) -> bool {
+    !matches!(endpoint, Endpoint::Enrol | Endpoint::CarveBlock)
 }
 
 fn not_found() -> Answer {

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clap::Args;
 use muster_gateway::http::{
-    Answer, Called, Head, Over, Plan, Read, Request, Server, Service, Source,
+    Answer, Called, Head, Over, Plan, Read, Request, Room, Server, Service, Source,
 };
 use muster_gateway::listener::{ListenerOptions, serve};
 use muster_gateway::{Budget, Metrics};
@@ -38,7 +38,7 @@ impl Service for Nothing {
 
     fn plan(&self, _: &Head<'_>, _: &Source) -> Plan {
         let over = Over::Answer(Answer::new(413, Bytes::from_static(b"{\"error\":\"too large\"}")));
-        Plan::Read(Read { max: 1 << 20, over, permit: false })
+        Plan::Read(Read { max: 1 << 20, over, room: Room::Uncounted })
     }
 
     fn call(&self, _: Request<'_>) -> Called {
