@@ -7,6 +7,9 @@ use muster_endpoints::{Agent, AgentReport};
 
 use crate::state::report_of;
 
+/// A longer row is none of a machine.
+const ROW_BYTES_MAX: usize = 64 << 10;
+
 type Row = BTreeMap<String, serde_json::Value>;
 
 /// Whether nothing is known yet that a list of machines shows.
@@ -43,7 +46,26 @@ pub(crate) fn reported(known: &Agent, answers: &[QueryAnswer]) -> Option<AgentRe
     found.then_some(report)
 }
 
+/// The first of the rows; the others are not even looked at.
 fn first_row(rows: &[u8]) -> Option<Row> {
-    let rows: Vec<Row> = serde_json::from_slice(rows).ok()?;
-    rows.into_iter().next()
+    let rows = rows.trim_ascii_start().strip_prefix(b"[")?;
+    let rows = &rows[..rows.len().min(ROW_BYTES_MAX)];
+    serde_json::Deserializer::from_slice(rows).into_iter().next()?.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_row_alone_is_read() {
+        let name = |rows: &[u8]| first_row(rows)?.get("name")?.as_str().map(str::to_owned);
+        assert_eq!(name(br#" [ {"name":"a"},{"name":"b"}]"#).as_deref(), Some("a"));
+        assert_eq!(name(br#"[{"name":"a"},{"name":"#).as_deref(), Some("a"));
+        for none in [&b"[]"[..], b"", b"{}", b"[7]", b"[{"] {
+            assert_eq!(name(none), None);
+        }
+        let long = format!(r#"[{{"name":"{}"}}]"#, "x".repeat(ROW_BYTES_MAX));
+        assert_eq!(name(long.as_bytes()), None);
+    }
 }
