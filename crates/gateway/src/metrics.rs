@@ -139,6 +139,10 @@ metrics! {
     replaced,
     /// Copies of an agent that were found and told to take an identity of their own.
     clones,
+    /// Lines of agents' own logs that were dropped because the stream was nearly full.
+    status_dropped,
+    /// Blocks of uploads that were not taken.
+    blocks_refused,
     /// Agents enrolled.
     enrolled,
     /// HTTP requests of polling agents that were answered.

@@ -33,13 +33,31 @@ pub(crate) fn distributed_on(agent: &Agent) -> AgentReport {
     report
 }
 
-/// The agent by the flags among these log lines; `None` when they report none.
-pub(crate) fn reported(known: &Agent, lines: &[u8]) -> Option<AgentReport> {
+/// What log lines say of flags: what is off, as far as they tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags {
+    distributed_off: Option<bool>,
+    carver_off: Option<bool>,
+}
+
+/// The agent, now that its flags are known.
+pub(crate) fn reported(known: &Agent, flags: Flags) -> AgentReport {
+    let mut report = report_of(known);
+    let words = [(DISTRIBUTED_OFF, flags.distributed_off), (CARVER_OFF, flags.carver_off)];
+    for (word, off) in words {
+        if let Some(off) = off {
+            set(&mut report, word, off);
+        }
+    }
+    report
+}
+
+/// The flags among these log lines; `None` when they report none. Reads all of them.
+pub(crate) fn flags(lines: &[u8]) -> Option<Flags> {
     let lines = std::str::from_utf8(lines).ok().filter(|lines| lines.contains(FLAGS_SOURCE))?;
     let lines = format!("[{lines}]");
     let lines: Vec<&RawValue> = serde_json::from_str(&lines).ok()?;
-    let mut report = report_of(known);
-    let mut found = false;
+    let mut flags = Flags::default();
     for line in lines.iter().filter(|line| line.get().contains(FLAGS_SOURCE)) {
         let Ok(line) = serde_json::from_str::<Line>(line.get()) else { continue };
         if line.name != FLAGS_SOURCE || line.action == "removed" {
@@ -47,10 +65,10 @@ pub(crate) fn reported(known: &Agent, lines: &[u8]) -> Option<AgentReport> {
         }
         let Diff { added, .. } = line.diff_results;
         for flag in line.snapshot.iter().chain(&line.columns).chain(&added) {
-            found |= apply(&mut report, flag);
+            apply(&mut flags, flag);
         }
     }
-    found.then_some(report)
+    (flags != Flags::default()).then_some(flags)
 }
 
 #[derive(Deserialize)]
@@ -78,14 +96,13 @@ struct Flag {
     value: String,
 }
 
-fn apply(report: &mut AgentReport, flag: &Flag) -> bool {
-    let word = match flag.name.as_str() {
-        "disable_distributed" => DISTRIBUTED_OFF,
-        "disable_carver" => CARVER_OFF,
-        _ => return false,
-    };
-    set(report, word, flag.value == "true" || flag.value == "1");
-    true
+fn apply(flags: &mut Flags, flag: &Flag) {
+    let off = Some(flag.value == "true" || flag.value == "1");
+    match flag.name.as_str() {
+        "disable_distributed" => flags.distributed_off = off,
+        "disable_carver" => flags.carver_off = off,
+        _ => {}
+    }
 }
 
 fn set(report: &mut AgentReport, word: &str, on: bool) {

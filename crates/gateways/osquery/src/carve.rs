@@ -15,7 +15,6 @@ use muster_types::{AgentKind, Class};
 use muster_uploads::NewUpload;
 
 use crate::Osquery;
-use crate::log::off_thread;
 use crate::refusal::{Refusal, with};
 use crate::service::Post;
 
@@ -33,7 +32,7 @@ impl Osquery {
         };
         let session = self.uploads.begin(agent.org, agent.no, &new, now).await;
         let session = session.map_err(|error| {
-            tracing::warn!(agent = %agent.no, %error, "an upload was refused");
+            tracing::debug!(agent = %agent.no, %error, "an upload was refused");
             Refusal::later(error.to_string(), Duration::from_secs(5))
         })?;
         Ok(with(answer::carve_session(&session)))
@@ -43,27 +42,32 @@ impl Osquery {
         match self.block_taken(post).await {
             Ok(()) => Ok(with(answer::BLOCK_TAKEN)),
             Err(refusal) => {
-                tracing::warn!(%refusal, "a block of an upload was refused");
+                self.metrics.blocks_refused.inc();
+                tracing::debug!(%refusal, "a block of an upload was refused");
                 Ok(failed(refusal.answer().status))
             }
         }
     }
 
     async fn block_taken(&self, mut post: Post) -> Result<(), Refusal> {
-        let (permit, now) = (post.permit.take(), self.clock.now());
+        let now = self.clock.now();
+        // Blocks come as they are.
+        post.is_gzip = false;
         let uploads = self.uploads.clone();
-        let (_, read) = off_thread(post, move |post| -> Result<_, Refusal> {
-            let block = CarveBlock::parse(&post.body)?;
-            let session = uploads.session(&block.session_id).ok_or(Refusal::Invalid)?;
-            let bytes = block.bytes()?;
-            if !session.admits(block.block_id, bytes.len()) {
-                return Err(Refusal::Malformed("the upload has no such block".to_owned()));
-            }
-            let (upload, count) = (session.upload, session.block_count);
-            Ok((session, wire::block(upload, block.block_id, count, &bytes)))
-        })
-        .await?;
+        let (mut post, read) = self
+            .read_off(post, 0, move |post| -> Result<_, Refusal> {
+                let block = CarveBlock::parse(&post.body)?;
+                let session = uploads.session(&block.session_id).ok_or(Refusal::Invalid)?;
+                let bytes = block.bytes()?;
+                if !session.admits(block.block_id, bytes.len()) {
+                    return Err(Refusal::Malformed("the upload has no such block".to_owned()));
+                }
+                let (upload, count) = (session.upload, session.block_count);
+                Ok((session, wire::block(upload, block.block_id, count, &bytes)))
+            })
+            .await?;
         let (session, payload) = read?;
+        let permit = post.introduced(payload.len());
         let known = self.directory.current().agent(session.agent).map(|agent| agent.state);
         if known.is_some_and(|state| state != AgentState::Active) {
             return Err(Refusal::Blocked);

@@ -34,7 +34,7 @@ impl Osquery {
         let address = post.source.address;
         let enrolled = self.enrolled(&post, environment).await.inspect_err(|refusal| {
             self.metrics.refused(Counted::Enrolment);
-            tracing::warn!(%address, %refusal, "enrolment refused");
+            tracing::debug!(%address, %refusal, "enrolment refused");
         })?;
         Ok(with(answer::enrolled(&self.keys.issue(&enrolled.key))))
     }

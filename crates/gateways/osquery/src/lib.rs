@@ -18,6 +18,7 @@ mod config;
 mod deps;
 mod enrol;
 mod log;
+mod off_thread;
 mod options;
 mod packed;
 mod read;

@@ -12,23 +12,32 @@ use crate::refusal::{Refusal, taken};
 use crate::service::Post;
 use crate::{Osquery, capabilities};
 
-/// Bodies from here on are read on a thread of their own.
-pub(crate) const BLOCKING_FROM: u64 = 64 << 10;
-
 impl Osquery {
-    pub(crate) async fn log(self: Arc<Self>, mut post: Post) -> Result<Answer, Refusal> {
-        let (permit, now) = (post.permit.take(), self.clock.now());
+    pub(crate) async fn log(self: Arc<Self>, post: Post) -> Result<Answer, Refusal> {
+        let now = self.clock.now();
         let (keep, unpacked) = (self.options.log_bytes_max, self.options.log_unpacked_max);
-        let (post, read) = off_thread(post, move |post| {
-            let body = post.body(keep, unpacked);
-            LogRequest::parse(&body).map_err(|error| (error, unread_key(post, &body.head)))
-        })
-        .await?;
-        let request = match read {
-            Ok(request) => request,
+        let early = self.caller_by_header(&post, now)?;
+        let (mut post, read) = self
+            .read_off(post, keep, move |post| {
+                let body = post.body(keep, unpacked);
+                let request = LogRequest::parse(&body);
+                let request = request.map_err(|error| (error, unread_key(post, &body.head)))?;
+                let flags = match request.log_type {
+                    LogType::Result => capabilities::flags(&request.data),
+                    LogType::Status => None,
+                };
+                Ok((request, flags))
+            })
+            .await?;
+        let (request, flags) = match read {
+            Ok(read) => read,
             Err((error, key)) => return self.drop_unread(&post, "log", &error, key, now).await,
         };
-        let caller = self.caller(&post, &request.node_key, now)?;
+        let caller = match early {
+            Some(caller) => caller,
+            None => self.caller(&post, &request.node_key, now)?,
+        };
+        let permit = post.introduced(request.data.len());
         let class = match request.log_type {
             LogType::Result => Class::Scheduled,
             LogType::Status => Class::Status,
@@ -37,6 +46,11 @@ impl Osquery {
             self.admissions.ask_with(caller.node.agent, class, request.data.len(), permit);
         let (_permit, note) = match admitted {
             Admission::Go(permit) => (Some(permit), request.dropped.clone()),
+            // A note would be one more of what there is no room for.
+            Admission::TakeAndDrop { .. } if class == Class::Status => {
+                self.metrics.status_dropped.add(request.line_count.into());
+                return Ok(taken());
+            }
             Admission::TakeAndDrop { recorded } => (None, Some(recorded.to_owned())),
             Admission::Wait { at_least } => return Err(Refusal::later("busy", at_least)),
             Admission::Refuse { retry_after } => {
@@ -50,7 +64,9 @@ impl Osquery {
         }
         if let Some(note) = note {
             tracing::warn!(agent = %caller.node.agent, note, "log lines dropped");
-            messages.push(message(Class::Status, wire::dropped("log", &note)));
+            // After "log" lines of results are gone, and what they added up to is not complete.
+            let source = if class == Class::Status { "status log" } else { "log" };
+            messages.push(message(Class::Status, wire::dropped(source, &note)));
         }
         if messages.is_empty() {
             return Ok(taken());
@@ -59,11 +75,8 @@ impl Osquery {
         self.ingest.append(caller.agent(), messages).await?;
         drop(turn);
         self.end_unasked(caller.agent(), caller.node.known.as_deref()).await;
-        if request.log_type == LogType::Result
-            && let Some(agent) = caller.node.known.as_deref()
-            && let Some(report) = capabilities::reported(agent, &request.data)
-        {
-            self.note(agent, &report).await;
+        if let (Some(agent), Some(flags)) = (caller.node.known.as_deref(), flags) {
+            self.note(agent, &capabilities::reported(agent, flags)).await;
         }
         Ok(taken())
     }
@@ -76,6 +89,15 @@ impl Osquery {
         now: Timestamp,
     ) -> Result<Caller, Refusal> {
         self.authenticate(post.key.as_deref(), body_key, post.source.has_certificate, now)
+    }
+
+    /// Who sent a request, when its header says so: nothing is done with a body before.
+    pub(crate) fn caller_by_header(
+        &self,
+        post: &Post,
+        now: Timestamp,
+    ) -> Result<Option<Caller>, Refusal> {
+        post.key.as_deref().map(|_| self.caller(post, "", now)).transpose()
     }
 
     /// A request of a known agent that cannot be read: it is taken off its hands and recorded, because
@@ -109,26 +131,4 @@ pub(crate) fn unread_key(post: &Post, head: &[u8]) -> Option<String> {
         return None;
     }
     last_key(&post.tail).or_else(|| last_key(head))
-}
-
-/// Reads a body, on another thread when that takes long.
-pub(crate) async fn off_thread<T: Send + 'static>(
-    post: Post,
-    read: impl FnOnce(&Post) -> T + Send + 'static,
-) -> Result<(Post, T), Refusal> {
-    // What is packed may be a thousand times as long.
-    let length = post.body.len() as u64 * if post.is_gzip { 64 } else { 1 };
-    if length < BLOCKING_FROM {
-        let done = read(&post);
-        return Ok((post, done));
-    }
-    let work = tokio::task::spawn_blocking(move || {
-        let done = read(&post);
-        (post, done)
-    });
-    let ended = |error: tokio::task::JoinError| {
-        tracing::error!(%error, "a request could not be read");
-        Refusal::later("the request could not be read now", std::time::Duration::from_secs(5))
-    };
-    work.await.map_err(ended)
 }

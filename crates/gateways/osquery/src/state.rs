@@ -10,7 +10,7 @@ use muster_gateway::{Admissions, AgentRef, Delivery, Ingest, Metrics};
 use muster_hunts::Hunts;
 use muster_types::{AgentNo, Clock};
 use muster_uploads::Uploads;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use crate::deps::{Configs, Details};
 use crate::packed::Packed;
@@ -68,6 +68,8 @@ pub struct Osquery {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) packed: Packed,
+    /// Places of those that read a body off the runtime's threads.
+    pub(crate) readers: Arc<Semaphore>,
     turns: Box<[Mutex<()>]>,
 }
 
@@ -80,6 +82,7 @@ impl Osquery {
     /// The state of one process.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Arc::new(Self {
             options: parts.options,
             catalog: parts.catalog,
@@ -97,6 +100,7 @@ impl Osquery {
             clock: parts.clock,
             metrics: parts.metrics,
             packed: Packed::default(),
+            readers: Arc::new(Semaphore::new(cores)),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
         })
     }

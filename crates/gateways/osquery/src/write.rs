@@ -7,30 +7,36 @@ use muster_gateway::http::Answer;
 use muster_gateway::{Admission, Message};
 use muster_types::{Class, TaskId};
 
-use crate::log::{off_thread, unread_key};
+use crate::log::unread_key;
 use crate::refusal::{Refusal, taken};
 use crate::service::Post;
 use crate::{Osquery, vitals};
 
 impl Osquery {
-    pub(crate) async fn write(self: Arc<Self>, mut post: Post) -> Result<Answer, Refusal> {
-        let (permit, now) = (post.permit.take(), self.clock.now());
+    pub(crate) async fn write(self: Arc<Self>, post: Post) -> Result<Answer, Refusal> {
+        let now = self.clock.now();
         let (keep, unpacked) = (self.options.write_bytes_max, self.options.log_unpacked_max);
-        let (post, read) = off_thread(post, move |post| {
-            let body = post.body(keep, unpacked);
-            let request = WriteRequest::parse(&body);
-            let request = request.map_err(|error| (error, unread_key(post, &body.head)))?;
-            let payload = wire::write(&request);
-            Ok((request, payload))
-        })
-        .await?;
+        let early = self.caller_by_header(&post, now)?;
+        let (mut post, read) = self
+            .read_off(post, keep, move |post| {
+                let body = post.body(keep, unpacked);
+                let request = WriteRequest::parse(&body);
+                let request = request.map_err(|error| (error, unread_key(post, &body.head)))?;
+                let payload = wire::write(&request);
+                Ok((request, payload))
+            })
+            .await?;
         let (request, payload) = match read {
             Ok(read) => read,
             Err((error, key)) => {
                 return self.drop_unread(&post, "distributed/write", &error, key, now).await;
             }
         };
-        let caller = self.caller(&post, &request.node_key, now)?;
+        let caller = match early {
+            Some(caller) => caller,
+            None => self.caller(&post, &request.node_key, now)?,
+        };
+        let permit = post.introduced(payload.len());
         let agent = caller.agent();
         let tasks = tasks(&request);
         let class = if tasks.is_empty() { Class::Scheduled } else { Class::Collected };

@@ -83,3 +83,16 @@ async fn carve_block_that_is_not_taken_is_answered_with_no_json() {
     assert_eq!(rig.block(&session, 0, b"x").await.means(), Means::KeepAndRetry);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn carve_block_without_room_is_answered_with_no_json() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let session = rig.carve(&key, "guid-1").await.json()["session_id"].clone();
+    let all = rig.budget.try_take(usize::MAX).unwrap();
+    let refused = rig.block(&session, 0, &[b'x'; 60_000]).await;
+    assert_eq!(refused.status, 503);
+    assert!(serde_json::from_slice::<Value>(&refused.body).is_err(), "{refused:?}");
+    drop(all);
+    rig.stop().await;
+}

@@ -121,6 +121,39 @@ async fn log_may_be_gzip() {
 }
 
 #[tokio::test]
+async fn log_that_is_packed_is_unpacked_for_agents_alone_and_where_there_is_room() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(body(&key, "result", &[line(0)]).as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let gzip = ("Content-Encoding", "gzip");
+    let all = rig.budget.try_take(usize::MAX).unwrap();
+    let foreign = ("Authorization", "NodeKey foreign");
+    let refused = rig.far.post(LOG, packed.clone(), &[gzip, foreign]).await;
+    assert_eq!(refused.means(), Means::EnrolAgain, "by its key, not for want of room");
+    let refused = rig.far.post(LOG, packed.clone(), &[gzip]).await;
+    assert_eq!((refused.status, refused.means()), (503, Means::KeepAndRetry));
+    drop(all);
+    assert_eq!(rig.far.post(LOG, packed, &[gzip]).await.means(), Means::Success);
+    assert_eq!((rig.rows().len(), rig.budget.used()), (1, 0));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn log_of_status_lines_over_the_cap_loses_no_results() {
+    let options = Options { log_bytes_max: 10_000, ..Options::default() };
+    let rig = Rig::with(Setup { options, ..Setup::default() }).await;
+    let key = rig.enrol("host-1", "a").await;
+    let lines = vec![json!({"severity": 0, "filename": "a.cpp", "line": 7, "message": "m"}); 500];
+    let reply = rig.far.post(LOG, body(&key, "status", &lines), &[]).await;
+    assert_eq!(reply.means(), Means::Success);
+    let dropped = rig.dropped();
+    assert_eq!((dropped.len(), dropped[0].0.as_str()), (1, "status log"), "{dropped:?}");
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn log_with_bytes_that_are_not_utf8_is_taken() {
     let rig = Rig::start().await;
     let key = rig.enrol("host-1", "a").await;

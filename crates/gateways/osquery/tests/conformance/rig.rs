@@ -18,7 +18,7 @@ use muster_endpoints::{Agent, Directory, NewSecret, Presence, create_secret};
 use muster_gateway::http::Server;
 use muster_gateway::listener::{ListenerOptions, Protocol, serve};
 use muster_gateway::{
-    Admissions, Delivery, EnrolmentRates, Enrolments, Gateway, Ingest, Metrics, Sessions,
+    Admissions, Budget, Delivery, EnrolmentRates, Enrolments, Gateway, Ingest, Metrics, Sessions,
 };
 use muster_gateway_osquery::{
     Configs, Details, DueQuestions, Options, Osquery, OsqueryGateway, OsqueryService, Parts,
@@ -62,6 +62,7 @@ pub struct Rig {
     pub presence: Presence,
     pub hunts: Hunts,
     pub keys: NodeKeys,
+    pub budget: Budget,
     pub given: Arc<Given>,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
@@ -190,7 +191,7 @@ impl Rig {
             metrics: Arc::clone(&metrics),
         });
         let budget = admissions.budget();
-        let server = Server::new(OsqueryService(osquery), budget, listening.clone());
+        let server = Server::new(OsqueryService(osquery), budget.clone(), listening.clone());
         let fallback = server.router();
         let (tls, connector) = tls(setup.client_certificates);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -222,6 +223,7 @@ impl Rig {
             presence,
             hunts,
             keys,
+            budget,
             given,
             shutdown,
             tasks,

@@ -1,0 +1,65 @@
+//! Reading bodies where it does not hold up others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_gateway::{Permit, Refusal as Counted};
+
+use crate::Osquery;
+use crate::refusal::Refusal;
+use crate::service::Post;
+
+/// Bodies from here on are read on a thread of their own.
+const BLOCKING_FROM: usize = 64 << 10;
+/// What is packed may be so many times as long.
+const PACKED_TIMES: usize = 1024;
+
+impl Post {
+    /// The bytes that it took from the budget, now that its sender is known and so many are left of it.
+    pub(crate) fn introduced(&mut self, left: usize) -> Option<Permit> {
+        let mut permit = self.permit.take()?;
+        permit.introduce();
+        if self.is_gzip {
+            permit.shrink(left);
+        }
+        Some(permit)
+    }
+}
+
+impl Osquery {
+    /// Reads a body of which `keep` bytes are kept unpacked, on another thread when that takes long.
+    /// As many at a time as there are cores, others wait their turn; what is packed takes room for
+    /// all that may come out of it.
+    pub(crate) async fn read_off<T: Send + 'static>(
+        &self,
+        mut post: Post,
+        keep: usize,
+        read: impl FnOnce(&Post) -> T + Send + 'static,
+    ) -> Result<(Post, T), Refusal> {
+        let times = if post.is_gzip { PACKED_TIMES } else { 1 };
+        if post.body.len() * times < BLOCKING_FROM {
+            let done = read(&post);
+            return Ok((post, done));
+        }
+        let turn = Arc::clone(&self.readers).acquire_owned().await;
+        if post.is_gzip {
+            let budget = self.admissions.budget();
+            let budget = if post.key.is_some() { budget } else { budget.strangers() };
+            let room = post.body.len() + keep;
+            if !budget.try_grow(&mut post.permit, room) {
+                self.metrics.refused(Counted::Budget);
+                return Err(Refusal::later("busy", Duration::from_secs(5)));
+            }
+        }
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let done = read(&post);
+            (post, done)
+        });
+        let ended = |error: tokio::task::JoinError| {
+            tracing::error!(%error, "a request could not be read");
+            Refusal::later("the request could not be read now", Duration::from_secs(5))
+        };
+        work.await.map_err(ended)
+    }
+}
