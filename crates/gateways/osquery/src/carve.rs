@@ -32,7 +32,7 @@ impl Osquery {
         };
         let session = self.uploads.begin(agent.org, agent.no, &new, now).await;
         let session = session.map_err(|error| {
-            tracing::debug!(agent = %agent.no, %error, "an upload was refused");
+            tracing::warn!(agent = %agent.no, %error, "an upload was refused");
             Refusal::later(error.to_string(), Duration::from_secs(5))
         })?;
         Ok(with(answer::carve_session(&session)))

@@ -6,8 +6,8 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use muster_gateway_osquery::Options;
-use muster_stream::AppendError;
-use muster_types::{Delta, Fact, Repeat, Rows};
+use muster_stream::{AppendError, Stream as _};
+use muster_types::{Class, Delta, Fact, Record, Repeat, Rows};
 use serde_json::{Value, json};
 
 use crate::client::{Means, Reply};
@@ -150,6 +150,24 @@ async fn log_of_status_lines_over_the_cap_loses_no_results() {
     assert_eq!(reply.means(), Means::Success);
     let dropped = rig.dropped();
     assert_eq!((dropped.len(), dropped[0].0.as_str()), (1, "status log"), "{dropped:?}");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn log_of_status_lines_is_dropped_and_counted_while_the_stream_is_nearly_full() {
+    let rig = Rig::with(Setup { quota_bytes: 100_000, ..Setup::default() }).await;
+    let key = rig.enrol("host-1", "a").await;
+    let status = json!({"severity": 0, "filename": "a.cpp", "line": 7, "message": "m"});
+    let mut long = line(0);
+    long["columns"]["n"] = "x".repeat(31_000).into();
+    assert_eq!(rig.log(&key, &[long]).await.means(), Means::Success);
+    // What is most precious may fill all of it.
+    let precious = Record { class: Class::LifeCycle, ..rig.records()[0].clone() };
+    rig.stream.append(vec![precious.clone(), precious]).await.unwrap();
+    let before = rig.records().len();
+    let reply = rig.far.post(LOG, body(&key, "status", &[status.clone(), status]), &[]).await;
+    assert_eq!(reply.means(), Means::Success);
+    assert_eq!((rig.metrics.status_dropped.get(), rig.records().len()), (2, before));
     rig.stop().await;
 }
 

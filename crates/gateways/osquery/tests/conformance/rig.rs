@@ -75,6 +75,8 @@ pub struct Setup {
     pub fresh_within: Duration,
     pub rates: EnrolmentRates,
     pub client_certificates: bool,
+    /// Of the stream.
+    pub quota_bytes: u64,
 }
 
 impl Default for Setup {
@@ -84,6 +86,7 @@ impl Default for Setup {
             fresh_within: Duration::from_secs(3600),
             rates: EnrolmentRates::default(),
             client_certificates: false,
+            quota_bytes: u64::MAX,
         }
     }
 }
@@ -136,7 +139,7 @@ impl Rig {
         let catalog = store.catalog.clone();
         let counted_bus = CountedBus::new(LocalBus::new(1024));
         let bus: Arc<dyn Bus> = Arc::<CountedBus>::clone(&counted_bus);
-        let stream = Arc::new(MemoryStream::new());
+        let stream = Arc::new(MemoryStream::with_quota(setup.quota_bytes));
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::open(&format!("file://{}", folder.path().display())).unwrap();
         let seal = muster_cluster::secrets::Key::new(&[5; 32]);
