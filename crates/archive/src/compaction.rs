@@ -158,8 +158,11 @@ async fn fresh(
         let Group { org, table, class, day } = &group;
         let values = args![old, *org, table, class, *day, PARTS_MAX];
         let rows = catalog.fetch_all(&sql::FRESH_PARTS, values).await?;
-        let most = if class == RowClass::Current.as_str() { current::FRESH_BYTES } else { room };
-        let parts = within(&rows, unreadable, &mut most.min(room), groups.is_empty())?;
+        let (mut parts, mut most) = (readable(&rows, unreadable)?, room);
+        if class == RowClass::Current.as_str() {
+            (parts, most) = (current::bounded(parts), most.min(current::FRESH_BYTES));
+        }
+        let parts = within(parts, most, groups.is_empty());
         let taken = parts.iter().map(|part| part.info.byte_count).sum();
         room = room.saturating_sub(taken);
         if !parts.is_empty() {
@@ -194,7 +197,7 @@ async fn settled(
             let Group { org, table, class, day } = Group::of(row)?;
             let values = args![org, table, class, day, levels.0, levels.1, small, PARTS_MAX];
             let rows = catalog.fetch_all(&sql::SMALL_PARTS, values).await?;
-            let parts = within(&rows, unreadable, &mut { bytes }, true)?;
+            let parts = within(readable(&rows, unreadable)?, bytes, true);
             // Two at least: merging one with nothing would go on for ever.
             if parts.len() >= 2 {
                 return Ok(Some((made, vec![parts])));
@@ -204,24 +207,22 @@ async fn settled(
     Ok(None)
 }
 
-/// The first parts that fit into `room`, but at least one when `first`.
-fn within(
-    rows: &[Row],
-    unreadable: &BTreeSet<String>,
-    room: &mut u64,
-    first: bool,
-) -> Result<Vec<Part>, Error> {
-    let mut parts: Vec<Part> = Vec::new();
-    for row in rows {
-        let part = part(row)?;
-        if unreadable.contains(&part.object) {
-            continue;
-        }
-        if part.info.byte_count > *room && !(first && parts.is_empty()) {
-            break;
-        }
-        *room = room.saturating_sub(part.info.byte_count);
-        parts.push(part);
-    }
+/// The parts whose objects are not known to be unreadable.
+fn readable(rows: &[Row], unreadable: &BTreeSet<String>) -> Result<Vec<Part>, Error> {
+    let parts: Result<Vec<Part>, Error> = rows.iter().map(part).collect();
+    let mut parts = parts?;
+    parts.retain(|part| !unreadable.contains(&part.object));
     Ok(parts)
+}
+
+/// The first parts that fit into `room`, but at least one when `first`.
+fn within(mut parts: Vec<Part>, mut room: u64, first: bool) -> Vec<Part> {
+    let fits = |(at, part): (usize, &Part)| {
+        let fits = part.info.byte_count <= room || (first && at == 0);
+        room = room.saturating_sub(part.info.byte_count);
+        fits
+    };
+    let taken = parts.iter().enumerate().map(fits).take_while(|fits| *fits).count();
+    parts.truncate(taken);
+    parts
 }

@@ -46,6 +46,41 @@ const PARTS_MAX: i64 = 1024;
 /// Bytes of flushes of one table merged at once: they are held in memory, unpacked.
 pub(crate) const FRESH_BYTES: u64 = 24 << 20;
 
+/// Bytes of one group of steps when they are unpacked, each row taken for [`ROW_BYTES`] at least: a part of
+/// few bytes can have very many rows.
+const UNPACKED_BYTES: u64 = 512 << 20;
+const ROW_BYTES: u64 = 256;
+/// Parts of one group: some rows of each are held at once.
+const GROUP_PARTS: usize = 64;
+
+/// The first parts of a group that can be merged in bounded memory. A step that is too long by itself is left
+/// alone. A base costs nothing here: it is sorted, so it is read a page at a time, and no step
+/// can be taken in without it.
+pub(crate) fn bounded(parts: Vec<Part>) -> Vec<Part> {
+    let (mut room, mut kept, mut left) = (UNPACKED_BYTES, Vec::new(), 0_u32);
+    for part in parts {
+        let info = &part.info;
+        let unpacked = match part.level {
+            0 | 1 => info.byte_count.max(info.row_count.saturating_mul(ROW_BYTES)),
+            _ => 0,
+        };
+        if unpacked > UNPACKED_BYTES {
+            left += 1;
+            continue;
+        }
+        if unpacked > room || kept.len() >= GROUP_PARTS {
+            break;
+        }
+        room -= unpacked;
+        kept.push(part);
+    }
+    if left > 0 {
+        let table = kept.first().map(|part| part.info.table.as_str());
+        tracing::warn!(left, table, "parts of a current table are too long to be merged");
+    }
+    kept
+}
+
 /// Buckets to merge, all of one table, as many as one object takes; empty when none is ripe.
 pub(crate) async fn ripe(
     catalog: &Catalog,
@@ -68,6 +103,7 @@ pub(crate) async fn ripe(
         let parts: Result<Vec<Part>, Error> = parts.iter().map(part).collect();
         let mut parts = parts?;
         parts.retain(|part| !unreadable.contains(&part.object));
+        let parts = bounded(parts);
         let bytes = parts.iter().map(|part| part.info.byte_count).sum();
         // A base by itself stays; a bucket over the room is taken alone.
         if parts.iter().all(|part| part.level >= 2) || (bytes > room && !groups.is_empty()) {
@@ -77,4 +113,48 @@ pub(crate) async fn ripe(
         groups.push(parts);
     }
     Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_results::{PartInfo, RowClass};
+    use muster_types::{AgentNo, HuntNo, OrgId, Timestamp};
+
+    use super::*;
+
+    fn of(parts: impl IntoIterator<Item = (u8, u64)>) -> Vec<u64> {
+        let part = |(level, row_count)| Part {
+            object: String::new(),
+            part: 0,
+            level,
+            info: PartInfo {
+                org: OrgId::DEFAULT,
+                table: "t".into(),
+                class: RowClass::Current,
+                day: 0,
+                byte_offset: 0,
+                byte_count: 10,
+                row_count,
+                received_min: Timestamp(0),
+                received_max: Timestamp(0),
+                agent_min: AgentNo(0),
+                agent_max: AgentNo(0),
+                hunt_min: HuntNo(0),
+                hunt_max: HuntNo(0),
+                columns: Vec::new(),
+            },
+        };
+        let kept = bounded(parts.into_iter().map(part).collect());
+        kept.iter().map(|part| part.info.row_count).collect()
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_what_it_takes_unpacked() {
+        let million = 1_000_000;
+        let steps = [(1, million), (1, million), (1, million)];
+        assert_eq!(of(steps), [million, million], "2,097,152 rows");
+        let base = [(2, 90 * million), (1, 9 * million), (1, million)];
+        assert_eq!(of(base), [90 * million, million], "a step that is too long is left alone");
+        assert_eq!(of((0..100).map(|_| (0, 1))).len(), GROUP_PARTS);
+    }
 }
