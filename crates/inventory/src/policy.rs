@@ -22,8 +22,9 @@ use muster_types::{ColumnDecl, ColumnType};
 /// The table of all policies' results.
 pub const TABLE: &str = "policy_results";
 
-/// Policies one organisation may have; agents ask all that apply in one go.
-pub const POLICIES_MAX: usize = 500;
+/// Policies one organisation may have; agents ask all that apply in one go, and how
+/// each stands is remembered per agent beside its schedules.
+pub const POLICIES_MAX: usize = 150;
 
 static SPEC: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {
     let text = |name: &str| ColumnDecl { name: name.to_owned(), kind: ColumnType::Text };

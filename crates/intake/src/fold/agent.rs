@@ -1,4 +1,5 @@
-//! What is remembered of one agent. Everything here has a bound; at the bound the oldest goes.
+//! What is remembered of one agent. Everything here has a bound; at the bound the oldest goes, of
+//! sources and uploads the oldest of those that cost least to forget.
 
 use std::collections::VecDeque;
 
@@ -143,7 +144,10 @@ impl AgentState {
     pub fn upload(&mut self, no: u64, count: u32) -> &mut Upload {
         let at = self.uploads.iter().position(|upload| upload.no == no).unwrap_or_else(|| {
             if self.uploads.len() >= MAX_UPLOADS {
-                self.uploads.remove(0);
+                // Those that are whole first: blocks of an open one would be missed.
+                let whole = |known: &Upload| known.seen.complete_below(u64::from(known.count));
+                let place = self.uploads.iter().position(whole).unwrap_or(0);
+                self.uploads.remove(place);
             }
             self.uploads.push(Upload { no, count, ..Upload::default() });
             self.uploads.len() - 1
@@ -170,14 +174,24 @@ impl AgentState {
         self.sources.iter_mut().find(|known| known.source == source)
     }
 
-    /// Begins a new state of a source; its generation is greater than that of any before.
+    /// Begins a new state of a source; its generation is greater than that of any before. At the bound a
+    /// state goes that came whole: it is stored once more when it comes again. One that is followed by
+    /// its differences goes last, because it would not be whole until the next base.
     pub fn begin(&mut self, source: u64, known: Known) -> u32 {
         self.sources.retain(|known| known.source != source);
-        if self.sources.len() >= MAX_SOURCES {
-            self.sources.remove(0);
-        }
         self.generation = self.generation.saturating_add(1);
         let generation = self.generation;
+        if self.sources.len() >= MAX_SOURCES {
+            let whole = |known: &Known| matches!(known, Known::Whole { .. });
+            let runs = |known: &Known| matches!(known, Known::Runs(_));
+            let mut states = self.sources.iter().map(|state| &state.known);
+            let place = states.clone().position(whole);
+            if place.is_none() && whole(&known) {
+                return generation;
+            }
+            let place = place.or_else(|| states.position(|known| !runs(known)));
+            self.sources.remove(place.unwrap_or(0));
+        }
         self.sources.push(SourceState { source, generation, known });
         generation
     }
@@ -248,5 +262,51 @@ impl Ranges {
     /// Whether everything below `end` is in the set.
     pub fn complete_below(&self, end: u64) -> bool {
         end == 0 || self.0.first().is_some_and(|&(a, b)| a == 0 && b >= end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_the_bound_followed_states_go_last() {
+        let mut agent = AgentState::default();
+        let runs = Runs { epoch: 1, counter: 0, at: 0, based: true, gap: false };
+        let whole = Known::Whole { hash: [0; 2], since: Timestamp(0) };
+        let count = MAX_SOURCES as u64;
+        agent.begin(0, Known::Runs(runs));
+        agent.begin(1, Known::Parts { run: 1 });
+        for source in 2..count {
+            agent.begin(source, whole);
+        }
+        agent.begin(count, Known::Runs(runs));
+        assert!(agent.source(0).is_some() && agent.source(1).is_some());
+        assert!(agent.source(2).is_none() && agent.source(3).is_some());
+        for source in count + 1..2 * count - 2 {
+            agent.begin(source, Known::Runs(runs));
+        }
+        assert!(agent.source(1).is_some());
+        agent.begin(5000, whole);
+        assert!(agent.source(5000).is_none(), "nothing that came whole is left to go");
+        agent.begin(5001, Known::Runs(runs));
+        assert!(agent.source(0).is_some() && agent.source(1).is_none());
+        agent.begin(5002, Known::Runs(runs));
+        assert!(agent.source(0).is_none());
+        assert_eq!(agent.sources.len(), MAX_SOURCES);
+    }
+
+    #[test]
+    fn at_the_bound_open_uploads_go_last() {
+        let mut agent = AgentState::default();
+        for no in 0..MAX_UPLOADS as u64 {
+            let upload = agent.upload(no, 2);
+            upload.seen.insert(0, if no == 3 { 2 } else { 1 }, MAX_RANGES);
+        }
+        agent.upload(100, 2);
+        let known = |agent: &AgentState, no| agent.uploads.iter().any(|upload| upload.no == no);
+        assert!(known(&agent, 0) && !known(&agent, 3));
+        agent.upload(101, 2);
+        assert!(!known(&agent, 0) && known(&agent, 1));
     }
 }
