@@ -2,8 +2,11 @@
 //!
 //! Compaction leaves deleted rows out of what it writes. For parts that no compaction would touch
 //! again, a walk over all of them follows each batch of deletions; how far deletions were walked for is
-//! kept in the catalog, so that a restart does not walk for old ones again. While any hunt is held
+//! kept in the catalog, so that a restart does not walk for old ones again. A walk that could not read every
+//! part does not count, and is done again after an hour. While any hunt is held
 //! nothing is deleted physically: a hold is a promise about rows, whoever's they are.
+
+use std::time::Duration;
 
 use muster_archive::compaction::CompactOptions;
 use muster_archive::purge::{Place, purge_next};
@@ -72,11 +75,20 @@ struct Batch {
     options: CompactOptions,
     last: Timestamp,
     place: Place,
+    /// Parts that could not be read, and so may have rows of it still.
+    unreadable: u32,
 }
+
+/// How long a walk that could not read everything waits until it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// Walks, a few steps at a time.
 #[derive(Debug, Default)]
-pub struct Purge(Option<Batch>);
+pub struct Purge {
+    batch: Option<Batch>,
+    /// The last deletion that a walk left something of, and when to try again.
+    left: Option<(Timestamp, Timestamp)>,
+}
 
 impl Purge {
     /// Takes up to `steps` parts; how many were looked at. A walk that is cut short begins again.
@@ -94,26 +106,35 @@ impl Purge {
         if catalog.fetch_optional(&HELD, args![now]).await?.is_some() {
             // Compaction leaves nothing out meanwhile, so what was walked may hold deleted rows again.
             catalog.execute(Priority::Presence, &FORGET_WALKED, args![]).await?;
-            self.0 = None;
+            *self = Self::default();
             return Ok(0);
         }
-        if self.0.is_none() {
+        if self.batch.is_none() {
             let walked = catalog.fetch_optional(&WALKED, args![]).await?;
             let walked = walked.map_or(Ok(i64::MIN), |row| row.get("seq"))?;
             let (dropped, last) = since(catalog, Timestamp(walked), now).await?;
-            if dropped == Dropped::default() {
+            let waits = self.left.is_some_and(|(left, until)| left == last && now < until);
+            if waits || dropped == Dropped::default() {
                 return Ok(0);
             }
             let options = CompactOptions { dropped, ..options.clone() };
-            self.0 = Some(Batch { options, last, place: Place::default() });
+            self.batch = Some(Batch { options, last, place: Place::default(), unreadable: 0 });
         }
-        let Some(batch) = &mut self.0 else { return Ok(0) };
+        let Some(batch) = &mut self.batch else { return Ok(0) };
         for step in 0..steps {
             match purge_next(catalog, archive, &batch.options, &batch.place, now).await? {
-                Some(purged) => batch.place = purged.next,
+                Some(purged) => {
+                    batch.place = purged.next;
+                    batch.unreadable = batch.unreadable.saturating_add(purged.unreadable);
+                }
                 None => {
-                    catalog.execute(Priority::Presence, &SET_WALKED, args![batch.last]).await?;
-                    self.0 = None;
+                    self.left = if batch.unreadable > 0 {
+                        Some((batch.last, now.plus(RETRY_AFTER)))
+                    } else {
+                        catalog.execute(Priority::Presence, &SET_WALKED, args![batch.last]).await?;
+                        None
+                    };
+                    self.batch = None;
                     return Ok(step);
                 }
             }

@@ -24,7 +24,7 @@ statements! {
 
 const NOW: Timestamp = Timestamp(40 * Timestamp::DAY_MICROS);
 
-async fn segment(archive: &Archive, catalog: &muster_catalog::Catalog, hunt: u64) {
+async fn segment(archive: &Archive, catalog: &muster_catalog::Catalog, hunt: u64) -> String {
     let table = Arc::new(TableSpec {
         name: "t".into(),
         class: RowClass::Collected,
@@ -53,6 +53,7 @@ async fn segment(archive: &Archive, catalog: &muster_catalog::Catalog, hunt: u64
     let size = built.bytes.len() as u64;
     manifest::add_segment(&mut tx, &name, 2, "test", NOW, size, &built.parts).await.unwrap();
     tx.commit().await.unwrap();
+    name
 }
 
 async fn rows(catalog: &muster_catalog::Catalog) -> u64 {
@@ -86,5 +87,31 @@ async fn deleted_rows_go_once_nothing_is_held() {
 
         let mut again = Purge::default();
         assert_eq!(again.step(catalog, &archive, &options, 100, NOW).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_walk_that_could_not_read_everything_is_done_again_later() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(&format!("file://{}", dir.path().display())).unwrap();
+        let catalog = &temp.catalog;
+        let values = args![1, None::<Timestamp>, Some(Timestamp(5))];
+        catalog.execute(Priority::Api, &HUNT, values).await.unwrap();
+        let path = dir.path().join(segment(&archive, catalog, 1).await);
+        let aside = dir.path().join("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        let mut purge = Purge::default();
+        let options = muster_archive::compaction::CompactOptions::default();
+        assert!(purge.step(catalog, &archive, &options, 100, NOW).await.unwrap() > 0);
+        assert_eq!(purge.step(catalog, &archive, &options, 100, NOW).await.unwrap(), 0);
+
+        std::fs::rename(&aside, &path).unwrap();
+        let soon = NOW.plus(std::time::Duration::from_secs(59 * 60));
+        assert_eq!(purge.step(catalog, &archive, &options, 100, soon).await.unwrap(), 0);
+        let later = NOW.plus(std::time::Duration::from_secs(60 * 60));
+        assert!(purge.step(catalog, &archive, &options, 100, later).await.unwrap() > 0);
+        assert_eq!(rows(catalog).await, 0);
+        assert_eq!(purge.step(catalog, &archive, &options, 100, later).await.unwrap(), 0);
     }
 }
