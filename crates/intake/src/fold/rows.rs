@@ -1,5 +1,7 @@
 //! Rows: of tasks, of schedules, and answers that come whole.
 
+use std::collections::HashSet;
+
 use muster_types::{Delta, Fact, HuntNo, Outcome, Rows, TaskId};
 
 use super::apply::Step;
@@ -17,17 +19,17 @@ impl Step<'_> {
     /// Items of a message that is an answer as a whole: what it says of a task that has been answered
     /// already is a repeat, and rows without the end of their task cannot be told from one.
     pub fn whole(&mut self, items: Vec<Fact>) {
-        let ends: Vec<TaskId> = items
+        let ends: HashSet<TaskId> = items
             .iter()
             .filter_map(|item| match item {
                 Fact::End(end) => Some(end.task),
                 _ => None,
             })
             .collect();
-        let answered: Vec<TaskId> =
+        let answered: HashSet<TaskId> =
             ends.iter().copied().filter(|task| self.is_answered(*task)).collect();
         self.counters.repeats += u64::from(!answered.is_empty());
-        let mut sources: Vec<String> = Vec::new();
+        let mut sources: HashSet<String> = HashSet::new();
         for item in items {
             match item {
                 Fact::Rows(rows) => match rows.task {
@@ -49,7 +51,7 @@ impl Step<'_> {
                     task => {
                         self.rows(&rows);
                         if task.is_none() {
-                            sources.push(rows.source);
+                            sources.insert(rows.source);
                         }
                     }
                 },
