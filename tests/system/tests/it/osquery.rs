@@ -1,6 +1,7 @@
 //! An osquery agent against the real server: enrolled over HTTPS, asked by hunt and live query, with a
 //! schedule, its rows in SQL.
 
+use anyhow::Context as _;
 use muster_testkit::{Server, ServerOptions, wait_for};
 use serde_json::{Value, json};
 
@@ -70,14 +71,22 @@ fn an_osquery_agent_runs_its_schedule_and_its_rows_are_in_sql() -> anyhow::Resul
     })?;
     // Sent again, as after an answer that was lost.
     agent.run_schedule()?;
-    let table = server.json(&["schedule", "show", "first_process"])?["table"].clone();
-    let Some(table) = table.as_str() else { return Ok(()) };
-    wait_for("the rows", SOON, || {
-        let Some(rows) = server.sql(&format!("SELECT pid, name FROM {table}"))? else {
-            return Ok(Some(()));
-        };
-        Ok((!rows.is_empty()).then_some(()))
+    let shown = server.json(&["schedule", "show", "first_process"])?;
+    let table = shown["table"].as_str().context("a schedule has a table")?.to_owned();
+    if server.sql("SELECT 1 AS one")?.is_none() {
+        return Ok(());
+    }
+    let sql = format!("SELECT pid, name FROM {table}");
+    let rows: Vec<Value> = wait_for("the rows", SOON, || {
+        let told = server.tell(&["sql", &sql, "-o", "json"])?;
+        // The table is there as soon as its first rows are.
+        if told.err.contains("there is no table") {
+            return Ok(None);
+        }
+        anyhow::ensure!(told.code == 0, "{told:?}");
+        Ok(Some(serde_json::from_str(&told.out)?).filter(|rows: &Vec<Value>| !rows.is_empty()))
     })?;
+    assert_eq!(rows.len(), 1, "what was sent twice is there once: {rows:?}");
     Ok(())
 }
 
