@@ -1,5 +1,7 @@
 //! How the state of each agent's sources stands, by the marks.
 
+use std::collections::HashMap;
+
 use arrow::array::{Int64Array, StringViewArray};
 
 /// The state of one source of one agent.
@@ -22,24 +24,19 @@ impl Standing {
     }
 }
 
-/// All of them. Agents are numbered densely, sources are few.
+/// All of them, by source. Agents are numbered densely.
 #[derive(Debug, Default)]
 pub(super) struct Standings {
-    sources: Vec<(String, Vec<Standing>)>,
+    sources: HashMap<String, Vec<Standing>>,
 }
 
 impl Standings {
-    fn source(&self, name: &str) -> Option<usize> {
-        self.sources.iter().position(|(known, _)| known == name)
-    }
-
     fn at(&mut self, source: &str, agent: i64) -> Option<&mut Standing> {
-        let slot = self.source(source).unwrap_or_else(|| {
-            self.sources.push((source.to_owned(), Vec::new()));
-            self.sources.len() - 1
-        });
         let agent = u32::try_from(agent).ok()? as usize;
-        let agents = &mut self.sources[slot].1;
+        if !self.sources.contains_key(source) {
+            self.sources.insert(source.to_owned(), Vec::new());
+        }
+        let agents = self.sources.get_mut(source)?;
         if agents.len() <= agent {
             agents.resize(agent + 1, Standing::default());
         }
@@ -65,7 +62,7 @@ impl Standings {
 
     /// Whether any source has rows beside its base.
     pub(super) fn any_steps(&self) -> bool {
-        let mut all = self.sources.iter().flat_map(|(_, agents)| agents);
+        let mut all = self.sources.values().flatten();
         all.any(|standing| standing.generation > 0 && standing.has_steps())
     }
 
@@ -82,7 +79,7 @@ impl Standings {
             let states = match last {
                 Some((known, states)) if known == name => states,
                 _ => {
-                    let states = self.source(name).map_or(&[][..], |slot| &self.sources[slot].1);
+                    let states = self.sources.get(name).map_or(&[][..], Vec::as_slice);
                     last = Some((name, states));
                     states
                 }
