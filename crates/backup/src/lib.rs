@@ -1,0 +1,1 @@
+//! Copies of an installation: backup, restore, and the move to other stores.
