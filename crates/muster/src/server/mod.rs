@@ -3,13 +3,16 @@
 mod build;
 pub mod ca;
 mod certificates;
+mod group;
 mod health;
 pub mod identity;
+mod listeners;
 pub mod logging;
 mod metrics;
 pub mod names;
 mod operators;
 mod osquery;
+mod parts;
 pub mod planes;
 mod run;
 pub mod runtimes;

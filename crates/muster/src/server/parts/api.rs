@@ -1,0 +1,99 @@
+//! The `api` role: people and programs.
+
+use std::net::TcpListener;
+
+use anyhow::Context;
+use muster_api::{ApiState, Deps};
+use muster_cluster::Role;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::worker::sink_options;
+use super::{Base, Ground};
+use crate::server::group::Groups;
+use crate::server::operators;
+use crate::server::planes::{archive_url, catalog_url};
+use crate::server::runtimes::Runtimes;
+
+/// What serves people. Built on every instance, since rules of labels ask through it; serves only with
+/// the role.
+pub struct Api {
+    pub state: ApiState,
+    /// Ends its streams; the token of the front group.
+    pub shutdown: CancellationToken,
+    /// What it runs beside requests.
+    pub tasks: TaskTracker,
+}
+
+impl Api {
+    /// Builds it.
+    pub fn build(base: &Base, ground: &Ground) -> Self {
+        let Base { config, clock, planes, key, .. } = base;
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let state = ApiState::new(Deps {
+            catalog: planes.catalog.clone(),
+            bus: planes.bus.clone(),
+            clock: clock.clone(),
+            instance: base.id,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            directory: ground.directory.clone(),
+            presence: ground.presence.clone(),
+            hunts: ground.hunts.clone(),
+            inventory: ground.inventory.clone(),
+            schedules: ground.schedules.clone(),
+            uploads: ground.uploads.clone(),
+            sinks: muster_sinks::Sinks::new(
+                planes.catalog.clone(),
+                key.clone(),
+                clock.clone(),
+                sink_options(config),
+            ),
+            secret_key: key.clone(),
+            pressure: Some(planes.stream.pressure()),
+            sql: muster_api::SqlOptions {
+                catalog_url: catalog_url(config).into(),
+                archive_url: archive_url(config),
+                concurrent: config.sql.concurrent,
+                memory_bytes: config.sql.memory.0,
+                time: config.sql.time.0,
+                rows: config.sql.rows,
+                ..muster_api::SqlOptions::default()
+            },
+            options: muster_api::Options {
+                approvals: muster_api::authorise::Approvals {
+                    hunt_above_endpoints: config.approvals.hunt_above_endpoints,
+                },
+                trusted_proxies: config.listeners.trusted_proxies.clone(),
+                ..muster_api::Options::default()
+            },
+            shutdown: shutdown.clone(),
+            tasks: tasks.clone(),
+        });
+        Self { state, shutdown, tasks }
+    }
+
+    /// Serves people, on an instance with the role.
+    ///
+    /// # Errors
+    /// When the runtime does not take the listener.
+    pub fn run(
+        self,
+        base: &Base,
+        listener: TcpListener,
+        groups: &mut Groups,
+        runtimes: &Runtimes,
+    ) -> anyhow::Result<()> {
+        if !base.roles.has(Role::Api) {
+            return Ok(());
+        }
+        let (front, on) = (&mut groups.front, runtimes.api.handle());
+        let listener = {
+            let _guard = on.enter();
+            tokio::net::TcpListener::from_std(listener).context("listen for operators")?
+        };
+        let router = muster_api::router(self.state);
+        let tls = base.certificates.operators.clone();
+        front.run(on, operators::serve(listener, tls, router, front.token.clone()));
+        Ok(())
+    }
+}

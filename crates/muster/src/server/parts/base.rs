@@ -1,0 +1,60 @@
+//! What every part is built from: the configuration, the planes, who this instance is.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use muster_cluster::secrets::Key;
+use muster_cluster::{Role, Roles};
+use muster_types::{Clock, InstanceId};
+
+use crate::config::{Config, RoleName};
+use crate::server::certificates::{Certificates, secret_key_file};
+use crate::server::identity;
+use crate::server::listeners::Listeners;
+use crate::server::planes::Planes;
+
+/// What every part is built from.
+pub struct Base {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub planes: Planes,
+    /// Seals the installation's secrets.
+    pub key: Arc<Key>,
+    pub certificates: Arc<Certificates>,
+    /// This instance.
+    pub id: InstanceId,
+    pub roles: Roles,
+}
+
+impl Base {
+    /// Opens the planes and binds the listeners.
+    ///
+    /// # Errors
+    /// With what is wrong and what to do.
+    pub async fn open(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<(Self, Listeners)> {
+        identity::prepare_data_dir(&config.data_dir)?;
+        let id = identity::instance_id(&config.data_dir)?;
+        let planes = Planes::open(&config).await?;
+        let listeners = Listeners::bind(&config)?;
+        let key = Key::load_or_create(&secret_key_file(&config)).context("read the secret key")?;
+        let key = Arc::new(key);
+        let certificates =
+            Arc::new(Certificates::open(&config, &planes.catalog, &key, &*clock).await?);
+        let roles = roles(&config);
+        Ok((Self { config, clock, planes, key, certificates, id, roles }, listeners))
+    }
+}
+
+fn roles(config: &Config) -> Roles {
+    let mut roles = Vec::new();
+    for role in &config.roles {
+        match role {
+            RoleName::All => return Roles::ALL,
+            RoleName::Frontend => roles.push(Role::Frontend),
+            RoleName::Worker => roles.push(Role::Worker),
+            RoleName::Scheduler => roles.push(Role::Scheduler),
+            RoleName::Api => roles.push(Role::Api),
+        }
+    }
+    roles.into_iter().collect()
+}
