@@ -5,9 +5,11 @@
 
 mod access;
 mod agent;
+mod archive_access;
 mod bitset;
 mod fact;
 mod id;
+pub mod measure;
 mod outcome;
 mod record;
 mod scope;
@@ -16,6 +18,7 @@ mod time;
 
 pub use access::{Access, Role};
 pub use agent::{AgentKind, UnknownAgentKind};
+pub use archive_access::ArchiveAccess;
 pub use bitset::AgentSet;
 pub use fact::{
     ColumnDecl, ColumnType, Decode, Delta, Fact, Facts, Poison, Repeat, RowFormat, Rows, TaskEnd,
