@@ -85,7 +85,7 @@ impl Durations {
     /// What was noted so far.
     #[must_use]
     pub fn read(&self) -> Observed {
-        let bounds = BUCKETS_SECONDS.into_iter().chain([f64::MAX]);
+        let bounds = BUCKETS_SECONDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(self.buckets.iter().map(Counter::get)).collect();
         Observed {
             seconds: Duration::from_micros(self.micros.get()).as_secs_f64(),
@@ -110,7 +110,7 @@ mod tests {
         assert!((read.seconds - 20.102).abs() < 1e-9);
         let in_bucket = |bound: f64| read.buckets.iter().find(|(b, _)| *b == bound).unwrap().1;
         assert_eq!((in_bucket(0.0005), in_bucket(0.001), in_bucket(0.0025)), (1, 1, 1));
-        assert_eq!((in_bucket(0.1), in_bucket(f64::MAX)), (1, 1));
+        assert_eq!((in_bucket(0.1), in_bucket(f64::INFINITY)), (1, 1));
     }
 
     #[test]
