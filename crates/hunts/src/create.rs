@@ -5,8 +5,10 @@ use std::time::Duration;
 use muster_artifact::table_name;
 use muster_catalog::{Error, Tx, args};
 use muster_endpoints::PreparedScope;
-use muster_types::{HuntNo, OrgId, ScopeSpec, Timestamp};
+use muster_types::{AgentSet, HuntNo, OrgId, ScopeSpec, Timestamp};
 
+use crate::news::{Change, News, Wave};
+use crate::rows::{HuntRow, INSERT_WAVE};
 use crate::{Definition, HuntError, HuntKind, HuntState, Limits};
 
 muster_catalog::statements! {
@@ -16,7 +18,7 @@ muster_catalog::statements! {
              started_at, expires_at, ended_at, pause_reason, wave, recruited_total, recruit_from, epoch,
              deleted_at, change)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, $13, $14, NULL, $15, $16, $17,
-             NULL, NULL, 0, 0, $18, 0, NULL, $19)";
+             NULL, NULL, $20, $21, $18, 0, NULL, $19)";
 }
 
 /// The longest life of a hunt.
@@ -53,43 +55,88 @@ pub struct NewHunt {
     pub needs_approval: bool,
 }
 
-/// Makes a hunt in the caller's transaction (which raises the feeds `hunt` and `number/hunt`). After
-/// the commit call [`crate::Hunts::announce`].
+/// A hunt that was made, when its transaction commits.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// Its number.
+    pub no: HuntNo,
+    /// What to [`tell`](crate::Hunts::tell) after the commit.
+    pub news: News,
+}
+
+/// Makes a hunt in the caller's transaction (which raises the feeds `hunt`, `number/hunt` and, with a
+/// first wave, `wave`). `first` are the agents recruited with it; see [`crate::Hunts::first_wave`].
+/// After the commit call [`crate::Hunts::tell`].
 ///
 /// # Errors
 /// [`HuntError`] for what cannot be, or when the catalog fails.
-pub async fn create(tx: &mut Tx, new: &NewHunt) -> Result<HuntNo, HuntError> {
+pub async fn create(tx: &mut Tx, new: &NewHunt, first: &AgentSet) -> Result<Created, HuntError> {
     check(new)?;
     let change = tx.bump("hunt").await?;
     let number = tx.bump("number/hunt").await?;
     let no = HuntNo(number.unsigned_abs());
     let now = tx.now().await?;
     let state = if new.needs_approval { HuntState::AwaitingApproval } else { HuntState::Running };
-    let table =
+    let table_name =
         if new.artifact.is_empty() { format!("hunt_{no}") } else { table_name(&new.artifact) };
-    let args = args![
+    let row = HuntRow {
         no,
-        new.org,
-        new.kind.as_str(),
-        state.as_str(),
-        &new.title,
-        &new.artifact,
-        json(&new.definition)?,
-        table,
-        json(&new.scope)?,
-        json(&new.limits)?,
-        json(&new.caller_scope)?,
-        &new.requested_by,
-        &new.reason,
-        new.incident.clone(),
-        now,
-        (state == HuntState::Running).then_some(now),
-        now.plus(new.expires_in),
-        first_token(now),
+        org: new.org,
+        kind: new.kind.to_string(),
+        state: state.to_string(),
+        title: new.title.clone(),
+        artifact: new.artifact.clone(),
+        definition: json(&new.definition)?,
+        table_name,
+        scope: json(&new.scope)?,
+        limits: json(&new.limits)?,
+        caller_scope: json(&new.caller_scope)?,
+        requested_by: new.requested_by.clone(),
+        approved_by: None,
+        reason: new.reason.clone(),
+        incident: new.incident.clone(),
+        hold_until: None,
+        created_at: now,
+        started_at: (state == HuntState::Running).then_some(now),
+        expires_at: now.plus(new.expires_in),
+        ended_at: None,
+        pause_reason: None,
+        deleted_at: None,
         change,
+    };
+    let args = args![
+        row.no,
+        row.org,
+        &row.kind,
+        &row.state,
+        &row.title,
+        &row.artifact,
+        &row.definition,
+        &row.table_name,
+        &row.scope,
+        &row.limits,
+        &row.caller_scope,
+        &row.requested_by,
+        &row.reason,
+        row.incident.clone(),
+        row.created_at,
+        row.started_at,
+        row.expires_at,
+        first_token(now),
+        row.change,
+        u64::from(!first.is_empty()),
+        first.len(),
     ];
     tx.execute(&INSERT, args).await?;
-    Ok(no)
+    let mut changes = vec![Change::Hunt(Box::new(row))];
+    if !first.is_empty() {
+        let seq = tx.bump("wave").await?;
+        let args = args![no, 1_u64, first.to_bytes(), first.len(), now, seq];
+        tx.execute(&INSERT_WAVE, args).await?;
+        let agents = first.clone();
+        changes.push(Change::Wave(Wave { seq, hunt: no, wave: 1, committed_at: now, agents }));
+    }
+    Ok(Created { no, news: News(changes) })
 }
 
 /// The bucket starts with one second's worth of tokens, so that the first wave is not empty.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use muster_types::{AgentNo, Outcome, SHARDS, Shard, Timestamp};
 use roaring::RoaringBitmap;
 
+use crate::news::Wave;
 use crate::pause::Tally;
 use crate::{HuntDef, ShardProgress};
 
@@ -34,10 +35,10 @@ impl Entry {
     }
 
     /// Takes in a wave; the same one again changes nothing.
-    pub(crate) fn put_wave(&mut self, wave: u64, agents: &RoaringBitmap, at: Timestamp) {
-        *Arc::make_mut(&mut self.recruited) |= agents;
-        self.wave = self.wave.max(wave);
-        self.waved_at = self.waved_at.max(at);
+    pub(crate) fn put_wave(&mut self, wave: &Wave) {
+        *Arc::make_mut(&mut self.recruited) |= &wave.agents.0;
+        self.wave = self.wave.max(wave.wave);
+        self.waved_at = self.waved_at.max(wave.committed_at);
     }
 
     pub(crate) fn put_progress(&mut self, shard: Shard, progress: ShardProgress) {

@@ -1,28 +1,82 @@
 //! Keeps the index in step with the feeds `hunt`, `wave` and `progress`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_catalog::{Error, Row, args};
-use muster_types::{AgentSet, HuntNo};
+use muster_types::HuntNo;
 
+use crate::batch::Batch;
 use crate::entry::Entry;
-use crate::hunts::{HuntEvent, Hunts, Inner};
-use crate::{HuntState, rows};
+use crate::hunts::{Hunts, Inner};
+use crate::news::{Change, News};
+use crate::rows::{self, HuntRow};
 
 /// Hunts stopped within this time before a start are loaded: their tasks may have to be cancelled.
 const STOPPED_LATELY: Duration = Duration::from_secs(3_600);
+/// Hints kept that are ahead of the feeds; beyond it the feeds are read at once.
+const EARLY_MAX: usize = 64;
+
+/// How far the feeds are read, and what was heard of what comes after.
+#[derive(Debug, Default)]
+pub(crate) struct Following {
+    cursor: Cursor,
+    early: Vec<Change>,
+}
 
 /// The last number read of each feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cursor {
+struct Cursor {
     hunt: i64,
     progress: i64,
     wave: i64,
 }
 
+impl Cursor {
+    fn of(&mut self, change: &Change) -> &mut i64 {
+        match change {
+            Change::Hunt(_) => &mut self.hunt,
+            Change::Wave(_) => &mut self.wave,
+            Change::Progress { .. } => &mut self.progress,
+        }
+    }
+}
+
+/// What a hint came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It is applied, or was known; nothing is missing before it.
+    InStep,
+    /// Something before it has not come yet.
+    Early,
+    /// The feeds have to be read.
+    Behind,
+}
+
 impl Hunts {
+    /// Takes in the content of a hint.
+    pub(crate) async fn hear(&self, content: &Bytes) -> Heard {
+        match News::decode(content) {
+            Some(news) => self.take(news).await,
+            None => Heard::Behind,
+        }
+    }
+
+    /// Applies changes if they are the next of their feeds, and those that waited for them.
+    pub(crate) async fn take(&self, news: News) -> Heard {
+        let mut following = self.inner.following.lock().await;
+        for change in news.0 {
+            if change.seq() > *following.cursor.of(&change) {
+                following.early.push(change);
+            }
+        }
+        if following.early.len() > EARLY_MAX || !following.catch_up(&self.inner) {
+            return Heard::Behind;
+        }
+        if following.early.is_empty() { Heard::InStep } else { Heard::Early }
+    }
+
     /// Takes in everything that is committed by now.
     ///
     /// # Errors
@@ -31,35 +85,46 @@ impl Hunts {
     /// # Cancel safety
     /// Safe.
     pub async fn refresh(&self) -> Result<(), Error> {
-        let mut cursor = self.inner.cursor.lock().await;
-        let newest = newest(&self.inner).await?;
-        if newest == *cursor {
-            return Ok(());
+        let mut following = self.inner.following.lock().await;
+        let (cursor, newest) = (following.cursor, newest(&self.inner).await?);
+        if newest != cursor {
+            // Hunts are read last, so that a wave's hunt is there, and applied first.
+            let catalog = &self.inner.catalog;
+            let (progress, waves) = tokio::try_join!(
+                since(&self.inner, &rows::PROGRESS_SINCE, cursor.progress, newest.progress),
+                since(&self.inner, &rows::WAVES_SINCE, cursor.wave, newest.wave),
+            )?;
+            let hunts = if newest.hunt == cursor.hunt {
+                Vec::new()
+            } else {
+                catalog.fetch_all(&rows::HUNTS_SINCE, args![cursor.hunt]).await?
+            };
+            let mut batch = Batch::new(&self.inner);
+            for row in &hunts {
+                batch.hunt(HuntRow::read(row)?)?;
+            }
+            for row in &waves {
+                batch.wave(&rows::wave(row, row.get("hunt_no")?, row.get("change")?)?);
+            }
+            for row in &progress {
+                batch.progress(row.get("hunt_no")?, row.get("shard")?, rows::progress(row)?);
+            }
+            following.cursor = newest;
+            batch.apply();
         }
-        // Hunts are read last, so that a wave's hunt is there, and applied first.
-        let catalog = &self.inner.catalog;
-        let (progress, waves) = tokio::try_join!(
-            since(&self.inner, &rows::PROGRESS_SINCE, cursor.progress, newest.progress),
-            since(&self.inner, &rows::WAVES_SINCE, cursor.wave, newest.wave),
-        )?;
-        let hunts = if newest.hunt == cursor.hunt {
-            Vec::new()
-        } else {
-            catalog.fetch_all(&rows::HUNTS_SINCE, args![cursor.hunt]).await?
-        };
-        let mut batch = Batch::new(&self.inner);
-        batch.hunts(&hunts)?;
-        batch.waves(&waves)?;
-        batch.progress(&progress)?;
-        *cursor = newest;
-        batch.apply();
+        // What is left is ahead of what was read just now.
+        let mut known = following.cursor;
+        following.early.retain(|change| change.seq() > *known.of(change));
+        if !following.catch_up(&self.inner) {
+            following.early.clear();
+        }
         Ok(())
     }
 
     /// At the start: everything that lives.
     pub(crate) async fn load(&self) -> Result<(), Error> {
-        let mut cursor = self.inner.cursor.lock().await;
-        *cursor = newest(&self.inner).await?;
+        let mut following = self.inner.following.lock().await;
+        following.cursor = newest(&self.inner).await?;
         let after = self.inner.catalog.now().await?.minus(STOPPED_LATELY);
         for row in self.inner.catalog.fetch_all(&rows::LIVE_HUNTS, args![after]).await? {
             self.load_one(&row).await?;
@@ -77,7 +142,7 @@ impl Hunts {
             return Ok(None);
         }
         // Changes are applied to entries in memory only: none may happen while one is being read.
-        let _cursor = self.inner.cursor.lock().await;
+        let _following = self.inner.following.lock().await;
         if let Some(entry) = self.inner.index.get(no) {
             return Ok(Some(entry));
         }
@@ -88,17 +153,43 @@ impl Hunts {
     }
 
     async fn load_one(&self, row: &Row) -> Result<Arc<Entry>, Error> {
-        let (def, deleted) = rows::hunt(row)?;
+        let (def, deleted) = HuntRow::read(row)?.hunt()?;
         let no = def.no;
         let mut entry = Entry::new(def, deleted);
         for row in self.inner.catalog.fetch_all(&rows::WAVES_OF, args![no]).await? {
-            put_wave(&mut entry, &row)?;
+            entry.put_wave(&rows::wave(&row, no, 0)?);
         }
         for row in self.inner.catalog.fetch_all(&rows::PROGRESS_OF, args![no]).await? {
             entry.put_progress(row.get("shard")?, rows::progress(&row)?);
         }
         self.inner.index.put(vec![entry.clone()]);
         Ok(Arc::new(entry))
+    }
+}
+
+impl Following {
+    /// Applies what was heard and is next by now. False when it cannot be applied without a look at the
+    /// catalog; nothing has changed then.
+    fn catch_up(&mut self, inner: &Inner) -> bool {
+        let mut cursor = self.cursor;
+        let mut batch = Batch::new(inner);
+        let mut early = self.early.clone();
+        while let Some(at) = early.iter().position(|next| next.seq() == *cursor.of(next) + 1) {
+            let change = early.remove(at);
+            *cursor.of(&change) += 1;
+            // Heard twice, perhaps, while it waited.
+            early.retain(|other| other.seq() > *cursor.of(other));
+            if !matches!(batch.change(change), Ok(true)) {
+                self.early.clear();
+                return false;
+            }
+        }
+        if cursor != self.cursor {
+            self.cursor = cursor;
+            self.early = early;
+            batch.apply();
+        }
+        true
     }
 }
 
@@ -125,92 +216,4 @@ async fn since(
         return Ok(Vec::new());
     }
     inner.catalog.fetch_all(statement, args![known]).await
-}
-
-fn put_wave(entry: &mut Entry, row: &Row) -> Result<AgentSet, Error> {
-    let bytes: Vec<u8> = row.get("agents")?;
-    let agents = AgentSet::from_bytes(&bytes)
-        .map_err(|error| Error::Other(format!("agents of a wave: {error}")))?;
-    entry.put_wave(row.get("wave")?, &agents.0, row.get("committed_at")?);
-    Ok(agents)
-}
-
-/// Changes of one refresh, applied at once.
-struct Batch<'a> {
-    inner: &'a Inner,
-    changed: HashMap<HuntNo, Entry>,
-    events: Vec<HuntEvent>,
-}
-
-impl<'a> Batch<'a> {
-    fn new(inner: &'a Inner) -> Self {
-        Self { inner, changed: HashMap::new(), events: Vec::new() }
-    }
-
-    fn hunts(&mut self, rows: &[Row]) -> Result<(), Error> {
-        for row in rows {
-            let (def, deleted) = rows::hunt(row)?;
-            let no = def.no;
-            let Some(known) = self.inner.index.get(no) else {
-                // An old one that changed is read when somebody asks for it. A live one that is not
-                // known is new: nothing came before what this refresh brings.
-                if !def.state.is_ended() {
-                    self.changed.insert(no, Entry::new(def, deleted));
-                }
-                continue;
-            };
-            let before = known.def.state;
-            let mut entry = Entry::clone(&known);
-            entry.def = Arc::new(def);
-            entry.deleted = deleted;
-            let hunt = Arc::clone(&entry.def);
-            if hunt.state == HuntState::Stopped && before != HuntState::Stopped {
-                self.events.push(HuntEvent::Stopped { hunt });
-            } else if hunt.hands_out() && !known.def.hands_out() {
-                let agents = Arc::new(AgentSet(entry.unfinished()));
-                self.events.push(HuntEvent::Work { hunt, agents });
-            }
-            self.changed.insert(no, entry);
-        }
-        Ok(())
-    }
-
-    fn waves(&mut self, rows: &[Row]) -> Result<(), Error> {
-        for row in rows {
-            let Some(entry) = self.entry(row.get("hunt_no")?) else { continue };
-            let agents = Arc::new(put_wave(entry, row)?);
-            if entry.def.hands_out() {
-                let hunt = Arc::clone(&entry.def);
-                self.events.push(HuntEvent::Work { hunt, agents });
-            }
-        }
-        Ok(())
-    }
-
-    fn progress(&mut self, rows: &[Row]) -> Result<(), Error> {
-        for row in rows {
-            if let Some(entry) = self.entry(row.get("hunt_no")?) {
-                entry.put_progress(row.get("shard")?, rows::progress(row)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// The entry to change; `None` when the hunt is not in memory.
-    fn entry(&mut self, no: HuntNo) -> Option<&mut Entry> {
-        if !self.changed.contains_key(&no) {
-            let known = self.inner.index.get(no)?;
-            self.changed.insert(no, Entry::clone(&known));
-        }
-        self.changed.get_mut(&no)
-    }
-
-    fn apply(self) {
-        self.inner.index.put(self.changed.into_values().collect());
-        for event in self.events {
-            // Nobody listening is fine.
-            let _ = self.inner.events.send(event);
-        }
-        self.inner.changes.send_modify(|count| *count = count.wrapping_add(1));
-    }
 }

@@ -3,22 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_bus::{Bus, Topic};
+use muster_bus::{Bus, Hint, Topic};
 use muster_catalog::{Catalog, Error};
 use muster_endpoints::{Directory, Presence};
 use muster_types::{Access, AgentNo, AgentSet, Clock, HuntNo, OrgId, Outcome, Timestamp};
 use tokio::sync::{Mutex, broadcast, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::entry::Entry;
-use crate::follow::Cursor;
+use crate::follow::{Following, Heard};
 use crate::index::Index;
 use crate::scopes::Scopes;
 use crate::standing::{Coverage, EndpointOutcome, Standing};
-use crate::{Deadline, HuntDef, HuntError, HuntState, NewHunt};
+use crate::{Deadline, HuntDef, HuntError, HuntState, NewHunt, News};
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// A hint that has overtaken another one waits this long for it; then the feeds are read.
+const OVERTAKEN: Duration = Duration::from_millis(20);
 /// Events a slow listener may be behind before it has to reconcile.
 const EVENTS_MAX: usize = 1_024;
 
@@ -54,7 +56,7 @@ pub(crate) struct Inner {
     pub(crate) index: Index,
     pub(crate) scopes: Scopes,
     /// How far the feeds are read; one reader at a time.
-    pub(crate) cursor: Mutex<Cursor>,
+    pub(crate) following: Mutex<Following>,
     pub(crate) events: broadcast::Sender<HuntEvent>,
     pub(crate) changes: watch::Sender<u64>,
 }
@@ -79,7 +81,7 @@ impl Hunts {
             clock,
             index: Index::default(),
             scopes: Scopes::default(),
-            cursor: Mutex::default(),
+            following: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_MAX),
             changes: watch::Sender::new(0),
         };
@@ -89,16 +91,36 @@ impl Hunts {
     }
 
     /// Follows the feeds, on hints and every second, until `shutdown`.
+    ///
+    /// A hint that carries the next change of its feed is applied without a look at the catalog. One
+    /// that is ahead waits a moment for those before it. In every other case the feeds are read.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut hints = self.inner.bus.subscribe(&[Topic::Hunts, Topic::Progress]);
         let mut ticks = interval(REFRESH_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut behind_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                hint = hints.next() => if hint.is_none() { return },
+                hint = hints.next() => match hint {
+                    None => return,
+                    Some(Hint::Message(_, content)) => match self.hear(&content).await {
+                        Heard::InStep => {
+                            behind_at = None;
+                            continue;
+                        }
+                        Heard::Early => {
+                            behind_at.get_or_insert_with(|| Instant::now() + OVERTAKEN);
+                            continue;
+                        }
+                        Heard::Behind => {}
+                    },
+                    Some(Hint::Gap) => {}
+                },
+                () = until(behind_at) => {}
                 _ = ticks.tick() => {}
             }
+            behind_at = None;
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "hunts could not be refreshed; it will be tried again");
             }
@@ -110,14 +132,29 @@ impl Hunts {
     /// # Errors
     /// As [`crate::create`].
     pub async fn create(&self, new: &NewHunt) -> Result<HuntNo, HuntError> {
+        let first = self.first_wave(new);
         let mut tx = self.inner.catalog.begin(muster_catalog::Priority::Api).await?;
-        let no = crate::create(&mut tx, new).await?;
+        let created = crate::create(&mut tx, new, &first).await?;
         tx.commit().await?;
-        self.announce().await?;
-        Ok(no)
+        self.tell(&created.news).await?;
+        Ok(created.no)
     }
 
-    /// Takes in what this caller has just committed, and tells the other instances to do the same.
+    /// Takes in what this caller has just committed and tells the other instances, which need not read
+    /// it from the catalog then.
+    ///
+    /// # Errors
+    /// When the catalog fails; the hint is out then.
+    pub async fn tell(&self, news: &News) -> Result<(), Error> {
+        self.inner.bus.publish(Topic::Hunts, news.encode());
+        match self.take(news.clone()).await {
+            Heard::InStep => Ok(()),
+            Heard::Early | Heard::Behind => self.refresh().await,
+        }
+    }
+
+    /// Takes in what this caller has just committed, and tells the other instances to do the same; for
+    /// changes without [`News`].
     ///
     /// # Errors
     /// When the catalog fails; the hint is out then.
@@ -299,6 +336,13 @@ impl Hunts {
         let standing = Standing::of(&entry, &snapshot, &scope, self.inner.clock.now());
         let standing = standing.seen_by(&snapshot, access);
         Ok(Some((entry, standing)))
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

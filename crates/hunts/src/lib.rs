@@ -5,16 +5,20 @@
 //! memory: it answers which agent has work, and gives every endpoint in a hunt's scope exactly one
 //! outcome, so that outcomes sum to the scope.
 
+mod batch;
 mod change;
+mod choose;
 mod create;
 mod def;
 mod dispatcher;
 mod entry;
 mod error;
+mod first_wave;
 mod follow;
 mod hunts;
 mod index;
 mod limits;
+mod news;
 mod pause;
 mod progress;
 mod rows;
@@ -22,12 +26,13 @@ mod scopes;
 mod standing;
 
 pub use change::{approve, delete, extend, pause, resume, set_hold, stop};
-pub use create::{LIFE_MAX, NewHunt, create};
+pub use create::{Created, LIFE_MAX, NewHunt, create};
 pub use def::{Deadline, Definition, HuntDef, HuntKind, HuntState, UnknownWord};
 pub use dispatcher::Dispatcher;
 pub use error::HuntError;
 pub use hunts::{HuntEvent, Hunts};
 pub use limits::{Limits, LimitsError};
+pub use news::News;
 pub use pause::PauseRule;
 pub use progress::{ProgressError, ShardProgress};
 pub use standing::{Coverage, EndpointOutcome};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use muster_endpoints::{Live, PreparedScope, Snapshot};
-use muster_types::HuntNo;
+use muster_types::{HuntNo, OrgId, ScopeSpec};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
@@ -32,7 +32,8 @@ impl Scopes {
         {
             return Arc::clone(set);
         }
-        let (set, volatile) = resolve(def, snapshot, live);
+        let asked = (def.org, &def.scope, def.caller_scope.as_slice());
+        let (set, volatile) = resolve(asked, snapshot, live);
         let set = Arc::new(set);
         if !volatile {
             let mut known = self.known.lock();
@@ -45,16 +46,27 @@ impl Scopes {
     }
 }
 
-/// A scope that cannot be read means nobody; it was checked when the hunt was made.
-fn resolve(def: &HuntDef, snapshot: &Snapshot, live: &dyn Live) -> (RoaringBitmap, bool) {
-    let Ok(scope) = PreparedScope::new(&def.scope) else { return Default::default() };
+/// Endpoints in a scope that its asker may act on, and whether that may change without the directory. A
+/// scope that cannot be read means nobody; it was checked when the hunt was made.
+pub(crate) fn resolve(
+    (org, scope, caller_scope): (OrgId, &ScopeSpec, &[ScopeSpec]),
+    snapshot: &Snapshot,
+    live: &dyn Live,
+) -> (RoaringBitmap, bool) {
+    let Ok(scope) = PreparedScope::new(scope) else { return Default::default() };
     let mut volatile = scope.is_volatile();
+    let mut endpoints = scope.endpoints(snapshot, org, live);
+    // To know that all of 100,000 are allowed takes a millisecond.
+    if caller_scope.contains(&ScopeSpec::all()) {
+        return (endpoints, volatile);
+    }
     let mut allowed = RoaringBitmap::new();
-    for spec in &def.caller_scope {
+    for spec in caller_scope {
         if let Ok(one) = PreparedScope::new(spec) {
             volatile |= one.is_volatile();
-            allowed |= one.endpoints(snapshot, def.org, live);
+            allowed |= one.endpoints(snapshot, org, live);
         }
     }
-    (scope.endpoints(snapshot, def.org, live) & allowed, volatile)
+    endpoints &= allowed;
+    (endpoints, volatile)
 }

@@ -87,7 +87,7 @@ async fn what_cannot_be_is_refused() {
     let good = hunt(HuntKind::Hunt, Limits::default());
     let fails = async |new: muster_hunts::NewHunt| {
         let mut tx = temp.catalog.begin(Priority::Api).await.unwrap();
-        create(&mut tx, &new).await.unwrap_err().to_string()
+        create(&mut tx, &new, &AgentSet::default()).await.unwrap_err().to_string()
     };
     let limits = Limits { rate_per_second: 0, ..Limits::default() };
     let text = fails(muster_hunts::NewHunt { limits, ..good.clone() }).await;

@@ -252,3 +252,70 @@ async fn a_hunt_expires_by_the_databases_clock() {
     let coverage = world.hunts.coverage(no, &Access::all(ORG)).await.unwrap().unwrap();
     assert_eq!((coverage.count(Outcome::Empty), coverage.count(Outcome::Expired)), (1, 3));
 }
+
+/// Three instances hand a hunt over while it recruits; those who lost it go on as if they had not.
+#[tokio::test(flavor = "multi_thread")]
+async fn rate_canary_and_cap_are_exact_over_hand_overs() {
+    const RATE: u32 = 100;
+    const CANARY: u32 = 10;
+    const CAP: u32 = 250;
+    const FLEET: u32 = 400;
+    for temp in TempCatalog::both().await.unwrap() {
+        fleet(&temp.catalog, FLEET).await;
+        let mut worlds = Vec::new();
+        for _ in 0..3 {
+            let world = World::open(&temp).await;
+            world.online(1..=FLEET);
+            worlds.push(world);
+        }
+        let limits = Limits {
+            rate_per_second: RATE,
+            canary: CANARY,
+            endpoints_max: CAP,
+            ..Limits::default()
+        };
+        let no = worlds[0].hunts.create(&hunt(HuntKind::Hunt, limits)).await.unwrap();
+        let created = worlds[0].hunts.get(no).await.unwrap().unwrap().created_at;
+        let mut dispatchers: Vec<_> =
+            (1..).zip(&worlds).map(|(epoch, world)| world.dispatcher(epoch)).collect();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut recruited = 0;
+        while recruited < u64::from(CAP) {
+            assert!(Instant::now() < deadline, "{recruited} after 30 s");
+            // The lease moves on at 80 and at 160; earlier holders do not hear of it.
+            let holders = 1 + usize::try_from(recruited / 80).unwrap().min(2);
+            for world in &worlds[..holders] {
+                world.hunts.refresh().await.unwrap();
+            }
+            let rounds = dispatchers[..holders].iter_mut().map(|dispatcher| dispatcher.round());
+            futures_util::future::join_all(rounds).await;
+            let waves = waves(&worlds[0], no).await;
+            recruited = waves.iter().map(|(agents, _)| agents.len()).sum();
+            if recruited == u64::from(CANARY) {
+                let first: Vec<u32> = waves[0].0.iter().map(|agent| agent.0).collect();
+                worlds[0].end(no, first, Outcome::Rows, 1).await;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for dispatcher in &mut dispatchers {
+            dispatcher.round().await;
+        }
+        let mut seen = BTreeSet::new();
+        for (agents, at) in waves(&worlds[0], no).await {
+            for agent in agents.iter() {
+                assert!(seen.insert(agent), "{agent} was recruited twice");
+            }
+            let due = (at - created.0 + 1_000_000) * i64::from(RATE) / 1_000_000;
+            assert!(seen.len() as i64 <= due, "{} recruited where {due} were due", seen.len());
+        }
+        assert_eq!(seen.len() as u32, CAP, "the cap");
+        assert_eq!(waves(&worlds[0], no).await[0].0.len(), u64::from(CANARY), "the canary");
+        let rest: Vec<u32> = seen.iter().map(|agent| agent.0).collect();
+        worlds[0].end(no, rest, Outcome::Rows, 1).await;
+        let coverage = worlds[0].hunts.coverage(no, &Access::all(ORG)).await.unwrap().unwrap();
+        assert_eq!((coverage.recruited, coverage.count(Outcome::Rows)), (CAP.into(), CAP.into()));
+        assert_eq!(coverage.total, u64::from(FLEET));
+        let sum: u64 = Outcome::ALL.iter().map(|outcome| coverage.count(*outcome)).sum();
+        assert_eq!(sum, coverage.total, "one outcome each");
+    }
+}

@@ -345,8 +345,10 @@ async fn create(
     new: &NewHunt,
     asked: &Asked,
 ) -> Result<(HuntNo, Option<i64>)> {
+    let first = state.hunts.first_wave(new);
     let mut tx = state.begin().await?;
-    let no = hunts::create(&mut tx, new).await.map_err(refused)?;
+    let created = hunts::create(&mut tx, new, &first).await.map_err(refused)?;
+    let no = created.no;
     let approval = match new.needs_approval {
         true => Some(approvals::request(&mut tx, caller, no, &new.reason).await?),
         false => None,
@@ -368,7 +370,7 @@ async fn create(
         state.watches.open(&*state.bus, no, caller.now());
     }
     tx.commit().await?;
-    state.hunts.announce().await?;
+    state.hunts.tell(&created.news).await?;
     Ok((no, approval))
 }
 

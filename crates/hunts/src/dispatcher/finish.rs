@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use muster_catalog::{Args, Error, Priority, Statement, args};
-use muster_types::Epoch;
+use muster_types::{Epoch, HuntNo};
 use roaring::RoaringBitmap;
 
 use super::Dispatcher;
 use super::wave::canary_is_through;
 use crate::entry::Entry;
+use crate::news::{Change, News};
 use crate::pause::PauseRule;
+use crate::rows::{HuntRow, ONE_HUNT};
 use crate::standing::recruited_have_ended;
 use crate::{HuntKind, HuntState};
 
@@ -60,7 +62,7 @@ impl Dispatcher {
         reason: &str,
     ) -> Result<(), Error> {
         let no = entry.def.no;
-        if self.end(&PAUSE, |_, change| args![no, reason, epoch, change]).await? {
+        if self.end(no, &PAUSE, |_, change| args![no, reason, epoch, change]).await? {
             tracing::info!(hunt = %no, reason, "the hunt has paused itself");
         }
         Ok(())
@@ -69,12 +71,12 @@ impl Dispatcher {
     /// Ends a hunt whose time is up by the database's clock. Whether it was.
     pub(super) async fn expire(&self, entry: &Entry, epoch: Epoch) -> Result<bool, Error> {
         let no = entry.def.no;
-        self.end(&EXPIRE, |now, change| args![no, now, epoch, change]).await
+        self.end(no, &EXPIRE, |now, change| args![no, now, epoch, change]).await
     }
 
     pub(super) async fn finish(&self, entry: &Entry, epoch: Epoch) -> Result<bool, Error> {
         let (no, wave) = (entry.def.no, entry.wave);
-        self.end(&FINISH, |now, change| args![no, now, epoch, change, wave]).await
+        self.end(no, &FINISH, |now, change| args![no, now, epoch, change, wave]).await
     }
 
     /// Whether nothing more can happen, when nobody can be recruited now. A hunt goes on until its time
@@ -93,18 +95,21 @@ impl Dispatcher {
 
     async fn end(
         &self,
+        no: HuntNo,
         statement: &Statement,
-        args: impl FnOnce(muster_types::Timestamp, i64) -> Args,
+        arguments: impl FnOnce(muster_types::Timestamp, i64) -> Args,
     ) -> Result<bool, Error> {
         let mut tx = self.hunts.inner.catalog.begin(Priority::Intake).await?;
         let change = tx.bump("hunt").await?;
         let now = tx.now().await?;
-        if tx.execute(statement, args(now, change)).await? == 0 {
+        if tx.execute(statement, arguments(now, change)).await? == 0 {
             tx.rollback().await;
             return Ok(false);
         }
+        let row = tx.fetch_one(&ONE_HUNT, args![no]).await?;
+        let news = News(vec![Change::Hunt(Box::new(HuntRow::read(&row)?))]);
         tx.commit().await?;
-        self.hunts.announce().await?;
+        self.hunts.tell(&news).await?;
         Ok(true)
     }
 }

@@ -5,7 +5,6 @@
 //! partition one changes nothing, and nobody is recruited twice. What is due comes from database time in the
 //! same transaction, so the rate is exact whoever dispatches.
 
-mod choose;
 mod finish;
 mod wave;
 

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use muster_catalog::{Error, Priority, args};
+use muster_catalog::{Error, Priority, Tx, args};
 use muster_types::{AgentSet, Body, Class, Epoch, Outcome, Record, TaskFact, Timestamp};
 use roaring::RoaringBitmap;
 use tokio::time::Instant;
 
-use super::choose::{Choice, choose};
 use super::{Dispatcher, Look, UNSENT_MAX};
+use crate::choose::{Choice, choose};
 use crate::entry::Entry;
+use crate::news::{Change, News, Wave};
+use crate::rows::INSERT_WAVE;
 use crate::{HuntState, Limits};
 
 /// Between two waves of one paced hunt, so that a slow rate does not make a transaction an endpoint.
@@ -19,6 +21,16 @@ const BURST: Duration = Duration::from_secs(1);
 
 muster_catalog::statements! {
     STANDING = "SELECT wave, epoch, state, recruit_from FROM hunt WHERE no = $1 AND deleted_at IS NULL";
+    /// Without a rate: compares everything the wave was planned from.
+    ADVANCE_AT_ONCE = "UPDATE hunt
+        SET wave = $2 + 1,
+            recruited_total = recruited_total + $3,
+            epoch = $4
+        WHERE no = $1
+          AND wave = $2
+          AND epoch <= $4
+          AND state = 'running'
+          AND deleted_at IS NULL";
     /// Compares everything the wave was planned from.
     ADVANCE = "UPDATE hunt
         SET wave = $2 + 1,
@@ -31,8 +43,6 @@ muster_catalog::statements! {
           AND recruit_from = $6
           AND state = 'running'
           AND deleted_at IS NULL";
-    INSERT = "INSERT INTO hunt_wave (hunt_no, wave, agents, agent_count, committed_at, change)
-        VALUES ($1, $2, $3, $4, $5, $6)";
 }
 
 impl Dispatcher {
@@ -47,7 +57,8 @@ impl Dispatcher {
         let inner = &self.hunts.inner;
         let snapshot = inner.directory.snapshot();
         let online = |agent| inner.presence.is_online(agent);
-        let chosen = choose(&entry.def, &snapshot, pending, &online, most);
+        let supports = |kind| entry.def.supports(kind);
+        let chosen = choose(&supports, &snapshot, pending, &online, most);
         if chosen.is_empty() {
             return Ok(Look::Quiet);
         }
@@ -70,6 +81,8 @@ impl Dispatcher {
         waved.is_none_or(|waved| waved.elapsed() >= WAVE_EVERY.max(one))
     }
 
+    /// One wave in one transaction. What all dispatchers share, the feed, is locked last and for the
+    /// shortest time.
     async fn commit(
         &mut self,
         entry: &Entry,
@@ -78,48 +91,33 @@ impl Dispatcher {
     ) -> Result<Look, Error> {
         let def = &entry.def;
         let mut tx = self.hunts.inner.catalog.begin(Priority::Intake).await?;
-        let change = tx.bump("wave").await?;
-        let now = tx.now().await?;
-        let Some(row) = tx.fetch_optional(&STANDING, args![def.no]).await? else {
-            return Ok(Look::Stale);
+        let advanced = match def.is_paced() {
+            true => advance_paced(&mut tx, entry, epoch, &mut chosen).await?,
+            false => advance_at_once(&mut tx, entry, epoch, chosen.len()).await?,
         };
-        let state: HuntState = crate::rows::word(&row, "state")?;
-        if row.get::<u64>("wave")? != entry.wave || state != HuntState::Running {
+        if let Some(look) = advanced {
             tx.rollback().await;
-            return Ok(Look::Stale);
-        }
-        if row.get::<Epoch>("epoch")? > epoch {
-            // Somebody else holds the partition by now.
-            tx.rollback().await;
-            return Ok(Look::Quiet);
-        }
-        let from: Timestamp = row.get("recruit_from")?;
-        let mut next = from;
-        if def.is_paced() {
-            let (due, _) = tokens(from, now, &def.limits);
-            chosen.truncate(due);
-            next = spend(from, now, chosen.len(), &def.limits);
-        }
-        if chosen.is_empty() {
-            tx.rollback().await;
-            return Ok(Look::Busy);
+            return Ok(look);
         }
         let agents: AgentSet = chosen.iter().map(|choice| choice.agent).collect();
-        let count = agents.len();
-        let args = args![def.no, entry.wave, count, next, epoch, from];
-        if tx.execute(&ADVANCE, args).await? == 0 {
-            tx.rollback().await;
-            return Ok(Look::Stale);
-        }
-        let args = args![def.no, entry.wave + 1, agents.to_bytes(), count, now, change];
-        tx.execute(&INSERT, args).await?;
+        let (count, wave) = (agents.len(), entry.wave + 1);
+        let seq = tx.bump("wave").await?;
+        let committed_at = tx.now().await?;
+        let args = args![def.no, wave, agents.to_bytes(), count, committed_at, seq];
+        tx.execute(&INSERT_WAVE, args).await?;
         tx.commit().await?;
-        self.announce(entry, &chosen).await?;
+        let news = News(vec![Change::Wave(Wave { seq, hunt: def.no, wave, committed_at, agents })]);
+        self.announce(entry, &chosen, &news).await?;
         Ok(Look::Busy)
     }
 
     /// After the commit: the index, the frontends, and the facts of those that cannot do it.
-    async fn announce(&mut self, entry: &Entry, chosen: &[Choice]) -> Result<(), Error> {
+    async fn announce(
+        &mut self,
+        entry: &Entry,
+        chosen: &[Choice],
+        news: &News,
+    ) -> Result<(), Error> {
         let received_at = self.hunts.inner.clock.now();
         let unsupported = chosen.iter().filter(|choice| !choice.supported).map(|choice| Record {
             org: entry.def.org,
@@ -135,8 +133,59 @@ impl Dispatcher {
         });
         self.unsent.extend(unsupported);
         self.unsent.truncate(UNSENT_MAX);
-        self.hunts.announce().await
+        self.hunts.tell(news).await
     }
+}
+
+/// Counts a wave without a rate into its hunt. What was found instead, when it is not as it was planned.
+async fn advance_at_once(
+    tx: &mut Tx,
+    entry: &Entry,
+    epoch: Epoch,
+    count: usize,
+) -> Result<Option<Look>, Error> {
+    let args = args![entry.def.no, entry.wave, count as u64, epoch];
+    if tx.execute(&ADVANCE_AT_ONCE, args).await? == 1 {
+        return Ok(None);
+    }
+    let row = tx.fetch_optional(&STANDING, args![entry.def.no]).await?;
+    let lost = match row {
+        Some(row) => row.get::<Epoch>("epoch")? > epoch,
+        None => false,
+    };
+    // With a later epoch somebody else holds the partition by now.
+    Ok(Some(if lost { Look::Quiet } else { Look::Stale }))
+}
+
+/// The same by the rate: takes as many of `chosen` as are due by the database's clock.
+async fn advance_paced(
+    tx: &mut Tx,
+    entry: &Entry,
+    epoch: Epoch,
+    chosen: &mut Vec<Choice>,
+) -> Result<Option<Look>, Error> {
+    let def = &entry.def;
+    let Some(row) = tx.fetch_optional(&STANDING, args![def.no]).await? else {
+        return Ok(Some(Look::Stale));
+    };
+    let state: HuntState = crate::rows::word(&row, "state")?;
+    if row.get::<u64>("wave")? != entry.wave || state != HuntState::Running {
+        return Ok(Some(Look::Stale));
+    }
+    if row.get::<Epoch>("epoch")? > epoch {
+        return Ok(Some(Look::Quiet));
+    }
+    let now = tx.now().await?;
+    let from: Timestamp = row.get("recruit_from")?;
+    let (due, _) = tokens(from, now, &def.limits);
+    chosen.truncate(due);
+    if chosen.is_empty() {
+        return Ok(Some(Look::Busy));
+    }
+    let next = spend(from, now, chosen.len(), &def.limits);
+    let args = args![def.no, entry.wave, chosen.len() as u64, next, epoch, from];
+    let advanced = tx.execute(&ADVANCE, args).await? == 1;
+    Ok((!advanced).then_some(Look::Stale))
 }
 
 /// How many may be recruited by count; `None` when the canary is waited for or the cap is reached.

@@ -1,7 +1,9 @@
 //! What was folded becomes one object and one transaction.
 
+use bytes::Bytes;
 use muster_archive::segment_name;
 use muster_catalog::Priority;
+use muster_hunts::News;
 use muster_results::SegmentBuilder;
 use muster_types::{HuntNo, Pos, Shard, Timestamp};
 
@@ -35,8 +37,8 @@ pub struct Committed {
     pub entries: u64,
     /// Up to where, per shard.
     pub upto: Vec<(Shard, Pos)>,
-    /// Whether progress of hunts changed.
-    pub progressed: bool,
+    /// What to tell those who follow hunts, when their progress changed.
+    pub progress: Option<Bytes>,
 }
 
 impl Cut {
@@ -82,7 +84,7 @@ impl Cut {
             retired: &self.objects,
             not_before: self.not_before,
         };
-        publish(&mut tx, &all).await?;
+        let seq = publish(&mut tx, &all).await?;
         deps.step("before commit")?;
         tx.commit().await?;
         deps.step("after commit")?;
@@ -98,7 +100,7 @@ impl Cut {
             rows,
             entries: self.entries,
             upto,
-            progressed: !self.progress.is_empty(),
+            progress: seq.map(|seq| News::progress(seq, self.progress).encode()),
         })
     }
 }

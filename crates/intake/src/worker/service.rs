@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use muster_bus::{Hint, Topic};
 use muster_cluster::Held;
 use muster_stream::{ReadError, Reader};
@@ -222,8 +221,8 @@ impl Worker {
             stats.commits += 1;
             stats.committed_bytes += committed.byte_count;
         });
-        if committed.progressed {
-            self.deps.bus.publish(Topic::Progress, Bytes::new());
+        if let Some(progress) = committed.progress {
+            self.deps.bus.publish(Topic::Progress, progress);
         }
         Ok(())
     }

@@ -177,7 +177,8 @@ pub(super) struct Publication<'a> {
 }
 
 /// Fills the one transaction; committing it is left to the caller. Nothing has happened when this fails.
-pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<(), Error> {
+/// Returns the number of the progress in its feed, when there is progress.
+pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<Option<i64>, Error> {
     let Publication { writer, at, segment, shards, progress, uploads, retired, not_before } = *all;
     debug_assert!(shards.is_sorted_by_key(|cut| cut.shard), "one order of locks for everybody");
     for cut in shards {
@@ -204,13 +205,14 @@ pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<(), Er
     for done in uploads {
         muster_uploads::received(tx, done.upload, done.agent, done.byte_count).await?;
     }
-    if !progress.is_empty() {
-        let change = tx.bump("progress").await?;
-        for (hunt, shard, progress) in progress {
-            let (rows, bytes) = (progress.row_count, progress.byte_count);
-            let args = args![*hunt, *shard, progress.encode(), rows, bytes, change];
-            tx.execute(&SET_PROGRESS, args).await?;
-        }
+    if progress.is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let change = tx.bump("progress").await?;
+    for (hunt, shard, progress) in progress {
+        let (rows, bytes) = (progress.row_count, progress.byte_count);
+        let args = args![*hunt, *shard, progress.encode(), rows, bytes, change];
+        tx.execute(&SET_PROGRESS, args).await?;
+    }
+    Ok(Some(change))
 }

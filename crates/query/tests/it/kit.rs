@@ -126,7 +126,7 @@ impl World {
             expires_in: std::time::Duration::from_secs(3_600),
             needs_approval: false,
         };
-        let no = muster_hunts::create(&mut tx, &new).await.unwrap();
+        let no = muster_hunts::create(&mut tx, &new, &AgentSet::default()).await.unwrap().no;
         tx.commit().await.unwrap();
         no
     }
@@ -239,6 +239,7 @@ impl World {
             limits: SqlLimits { memory_bytes: 1 << 30, time_ms: 10_000, rows: 100_000 },
             catalog_url: self.temp.url.clone(),
             archive_url: self.archive_url.clone(),
+            archive_access: Default::default(),
             now: NOW,
             threads: 2,
         }
