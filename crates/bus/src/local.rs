@@ -35,6 +35,14 @@ impl LocalBus {
         }
     }
 
+    /// Tells the subscribers of these topics that hints were lost.
+    pub(crate) fn gap_on(&self, topics: &[Topic]) {
+        let listeners = self.listeners.0.read();
+        for ring in topics.iter().filter_map(|topic| listeners.get(topic)).flatten() {
+            ring.gap();
+        }
+    }
+
     /// How many (subscriber, topic) pairs there are; for metrics and tests.
     #[must_use]
     pub fn listener_count(&self) -> usize {

@@ -1,0 +1,103 @@
+//! From this instance to the others: a bounded buffer and a task that empties it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_nats::Connection;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::counters::Counters;
+use super::wire::{self, Subjects};
+use crate::Topic;
+
+/// Hints on their way out.
+const HINTS_MAX: usize = 8192;
+
+/// Their content.
+const BYTES_MAX: usize = 32 << 20;
+
+/// The others are told of lost hints at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// The side that publishes.
+pub(super) struct Outgoing {
+    queue: mpsc::Sender<(String, Bytes)>,
+    bytes: Arc<AtomicUsize>,
+    subjects: Subjects,
+    counters: Arc<Counters>,
+}
+
+/// The side that sends.
+pub(super) struct Pump {
+    queue: mpsc::Receiver<(String, Bytes)>,
+    bytes: Arc<AtomicUsize>,
+    connection: Connection,
+    subjects: Subjects,
+    counters: Arc<Counters>,
+}
+
+impl Outgoing {
+    pub(super) fn new(
+        connection: Connection,
+        subjects: Subjects,
+        counters: Arc<Counters>,
+    ) -> (Self, Pump) {
+        let (sender, receiver) = mpsc::channel(HINTS_MAX);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let pump = Pump {
+            queue: receiver,
+            bytes: bytes.clone(),
+            connection,
+            subjects: subjects.clone(),
+            counters: counters.clone(),
+        };
+        (Self { queue: sender, bytes, subjects, counters }, pump)
+    }
+
+    /// Adds a hint, or drops and counts it. Never waits.
+    pub(super) fn push(&self, topic: &Topic, content: Bytes) {
+        let length = content.len();
+        let held = self.bytes.fetch_add(length, Ordering::Relaxed);
+        let fits = held + length <= BYTES_MAX;
+        if !fits || self.queue.try_send((self.subjects.of(topic), content)).is_err() {
+            self.bytes.fetch_sub(length, Ordering::Relaxed);
+            Counters::add(&self.counters.dropped);
+        }
+    }
+}
+
+impl Pump {
+    /// Sends until the bus is gone.
+    pub(super) async fn run(mut self) {
+        let mut status = self.connection.status();
+        let (mut told, mut tell_at) = (0, Instant::now());
+        loop {
+            let lost = Counters::get(&self.counters.dropped) != told;
+            let connected = self.connection.is_connected();
+            tokio::select! {
+                biased;
+                () = sleep_until(tell_at), if lost && connected => {
+                    told = Counters::get(&self.counters.dropped);
+                    tell_at = Instant::now() + TELL_EVERY;
+                    // Also lost when this fails: then the connection is, and the next round says it.
+                    let _ = self.connection.client().publish(self.subjects.gap(), Bytes::new()).await;
+                }
+                hint = self.queue.recv() => match hint {
+                    Some((subject, content)) => self.send(subject, &content).await,
+                    None => return,
+                },
+                changed = status.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn send(&self, subject: String, content: &Bytes) {
+        self.bytes.fetch_sub(content.len(), Ordering::Relaxed);
+        let sent = self.connection.is_connected()
+            && self.connection.client().publish(subject, wire::encode(content)).await.is_ok();
+        Counters::add(if sent { &self.counters.sent } else { &self.counters.dropped });
+    }
+}

@@ -1,0 +1,123 @@
+//! The bus on a real NATS server keeps the contract, and says what it lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_bus::nats::NatsBus;
+use muster_bus::{Bus, Hint, Subscription, Topic, conformance};
+use muster_nats::Options;
+use muster_testkit::Nats;
+use muster_types::HuntNo;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+async fn bus(url: &str, prefix: &str) -> Arc<NatsBus> {
+    let options = Options::new(url, "test");
+    NatsBus::open(options, prefix, 64).await.unwrap()
+}
+
+/// What one instance publishes, as another hears it.
+struct Pair(Arc<NatsBus>, Arc<NatsBus>);
+
+impl Bus for Pair {
+    fn publish(&self, topic: Topic, content: Bytes) {
+        self.0.publish(topic, content);
+    }
+
+    fn subscribe(&self, topics: &[Topic]) -> Box<dyn Subscription> {
+        self.1.subscribe(topics)
+    }
+}
+
+async fn next(listener: &mut Box<dyn Subscription>) -> Hint {
+    timeout(DEADLINE, listener.next()).await.expect("a hint in time").expect("the bus lives")
+}
+
+#[tokio::test]
+async fn keeps_the_contract_within_an_instance_and_between_two() {
+    let nats = Nats::start().unwrap();
+    let url = nats.url();
+    conformance::all(async || bus(&url, "one").await as Arc<dyn Bus>, 64).await;
+    let pair = async || {
+        let (a, b) = (bus(&url, "two").await, bus(&url, "two").await);
+        Arc::new(Pair(a, b)) as Arc<dyn Bus>
+    };
+    conformance::all(pair, 64).await;
+}
+
+#[tokio::test]
+async fn only_who_listens_to_a_topic_receives_it() {
+    let nats = Nats::start().unwrap();
+    let (a, b) = (bus(&nats.url(), "m").await, bus(&nats.url(), "m").await);
+    let listening: Arc<dyn Bus> = Arc::new(Pair(a.clone(), b.clone()));
+    let mut listener = conformance::ready(&listening, &[Topic::Live(HuntNo(7))]).await;
+    let before = b.counters().received.load(std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..50 {
+        a.publish(Topic::Live(HuntNo(8)), Bytes::from_static(b"rows nobody watches here"));
+    }
+    a.publish(Topic::Live(HuntNo(7)), Bytes::from_static(b"row"));
+    let row = Hint::Message(Topic::Live(HuntNo(7)), Bytes::from_static(b"row"));
+    assert_eq!(next(&mut listener).await, row);
+    let after = b.counters().received.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(after - before, 1);
+    // And other installations on the same servers are not disturbed.
+    let other = bus(&nats.url(), "other").await;
+    other.publish(Topic::Live(HuntNo(7)), Bytes::from_static(b"not ours"));
+    a.publish(Topic::Live(HuntNo(7)), Bytes::from_static(b"ours"));
+    let ours = Hint::Message(Topic::Live(HuntNo(7)), Bytes::from_static(b"ours"));
+    assert_eq!(next(&mut listener).await, ours);
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_is_a_gap_for_everybody() {
+    let mut nats = Nats::start().unwrap();
+    let (a, b) = (bus(&nats.url(), "m").await, bus(&nats.url(), "m").await);
+    let listening: Arc<dyn Bus> = Arc::new(Pair(a.clone(), b.clone()));
+    let mut far = conformance::ready(&listening, &[Topic::Hunts]).await;
+    let within: Arc<dyn Bus> = a.clone();
+    let mut near = conformance::ready(&within, &[Topic::Hunts]).await;
+    nats.kill(0).unwrap();
+    let mut status = a.connection().status();
+    status.wait_for(|status| !status.connected).await.unwrap();
+    a.publish(Topic::Hunts, Bytes::from_static(b"while away"));
+    let away = Hint::Message(Topic::Hunts, Bytes::from_static(b"while away"));
+    assert_eq!(next(&mut near).await, away, "an instance hears itself");
+    nats.restart(0).unwrap();
+    for listener in [&mut near, &mut far] {
+        assert_eq!(next(listener).await, Hint::Gap);
+    }
+    let dropped = a.counters().dropped.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(dropped >= 1);
+    // The first that is heard again shows that the subscriptions are back.
+    let mut again = conformance::ready(&listening, &[Topic::Hunts]).await;
+    a.publish(Topic::Hunts, Bytes::from_static(b"back"));
+    let back = Hint::Message(Topic::Hunts, Bytes::from_static(b"back"));
+    loop {
+        match next(&mut again).await {
+            // The publisher's word that it had lost something.
+            Hint::Gap => a.publish(Topic::Hunts, Bytes::from_static(b"back")),
+            hint => break assert_eq!(hint, back),
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_server_it_begins_and_finds_one_later() {
+    let mut nats = Nats::start().unwrap();
+    nats.kill(0).unwrap();
+    let mut options = Options::new(nats.url(), "test");
+    options.first_wait = Duration::from_millis(100);
+    let alone = NatsBus::open(options, "m", 64).await.unwrap();
+    let mut listener = alone.subscribe(&[Topic::Hunts]);
+    nats.restart(0).unwrap();
+    let mut status = alone.connection().status();
+    timeout(DEADLINE, status.wait_for(|status| status.connected)).await.unwrap().unwrap();
+    assert_eq!(next(&mut listener).await, Hint::Gap);
+    let other = bus(&nats.url(), "m").await;
+    let listening: Arc<dyn Bus> = Arc::new(Pair(other.clone(), alone.clone()));
+    let mut listener = conformance::ready(&listening, &[Topic::Access]).await;
+    other.publish(Topic::Access, Bytes::from_static(b"x"));
+    assert_eq!(next(&mut listener).await, Hint::Message(Topic::Access, Bytes::from_static(b"x")));
+}
