@@ -38,7 +38,8 @@ pub async fn prepare_all(catalog: &Catalog, statements: &[&Statement]) -> Result
                     store.readers.acquire().await.map_err(|e| Error::of("acquire", &e))?;
                 reader.prepare(s.sqlite.into_sql_str()).await.map(drop)
             }
-            Store::Postgres(pool) => {
+            Store::Postgres(store) => {
+                let pool = store.pool().await?;
                 let mut connection = pool.acquire().await.map_err(|e| Error::of("acquire", &e))?;
                 connection.prepare(s.postgres.into_sql_str()).await.map(drop)
             }
@@ -57,7 +58,7 @@ pub async fn plans(catalog: &Catalog, statements: &[&Statement]) -> Result<Vec<P
     for s in statements {
         let (text, scans) = match catalog.store() {
             Store::Sqlite(store) => sqlite_plan(&store.readers, s).await,
-            Store::Postgres(pool) => postgres_plan(pool, s).await,
+            Store::Postgres(store) => postgres_plan(&store.pool().await?, s).await,
         }
         .map_err(|error| Error::of(s.name, &error))?;
         let full_scans = if s.scans { Vec::new() } else { scans };

@@ -10,8 +10,10 @@
 //! - A read-modify-write is one compare-and-set statement: PostgreSQL runs READ COMMITTED.
 //! - Booleans are INTEGER 0 or 1, times are microseconds UTC, text orders by bytes.
 
+mod calls;
 pub mod check;
 pub mod conformance;
+pub mod copy;
 mod error;
 mod feed;
 mod migrate;
@@ -25,6 +27,7 @@ mod tx;
 mod value;
 
 pub use error::Error;
+pub use migrate::{Applied, LEVEL, Migration, MigrationKind, Older, Program, Status};
 pub use options::{Database, Options};
 pub use row::{FromValue, Row};
 pub use statement::{Statement, parameter_count};
@@ -35,5 +38,6 @@ pub use value::{Args, Kind, SqlType, Value};
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static Statement> {
-    [&[feed::STATEMENTS, migrate::STATEMENTS], conformance::ALL].concat().concat()
+    let own = [feed::STATEMENTS, copy::STATEMENTS, postgres::STATEMENTS].concat();
+    [own, migrate::statements(), conformance::ALL.concat()].concat()
 }

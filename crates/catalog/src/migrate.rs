@@ -1,34 +1,106 @@
-//! Migrations: paired files, applied once, forward only; and the row that says what made a store.
+//! Migrations: paired files, applied once, forward only; and what they ask of the programs that use a store.
+//!
+//! A migration either expands or contracts. One that expands adds what a newer program needs and breaks
+//! no statement of the release before: it runs at every start, and older programs go on beside it. One
+//! that contracts takes away what only older programs need. It runs by command, and only when none of
+//! them lives; from then on the store refuses them.
 
-use std::time::Duration;
+mod contract;
+mod run;
+mod status;
+mod verify;
 
-use muster_types::SHARDS;
 use sha2::{Digest, Sha256};
 
-use crate::tx::Inner;
-use crate::{Args, Catalog, Database, Error, Priority, Row, Tx, args};
+pub use status::{Applied, Older, Status};
 
-/// Raised when a store of an older layout cannot be carried over.
-const LAYOUT: i64 = 1;
+pub(crate) use contract::contract;
+pub(crate) use run::run;
+pub(crate) use status::status;
+pub(crate) use verify::verify;
 
-struct Migration {
-    version: i64,
-    name: &'static str,
-    sqlite: &'static str,
-    postgres: &'static str,
+use crate::{Database, Error, Statement, Tx, tx::Inner};
+
+/// The newest formats and the newest layout that this version works with. It is raised by a release that
+/// writes a new format, or that brings a migration which contracts.
+pub const LEVEL: u32 = 1;
+
+/// When a migration may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationKind {
+    /// Any time, also beside programs of the release before.
+    Expand,
+    /// When every program that lives is of the migration's level.
+    Contract,
+}
+
+impl MigrationKind {
+    /// `expand` or `contract`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expand => "expand",
+            Self::Contract => "contract",
+        }
+    }
+}
+
+/// One step of the layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// Its number; they are applied in ascending order.
+    pub version: i64,
+    /// Its file, without the ending.
+    pub name: &'static str,
+    /// When it may run.
+    pub kind: MigrationKind,
+    /// The lowest level of a program that works with the store afterwards. 0 for one that expands.
+    pub reader_level: u32,
+    /// Its text for SQLite.
+    pub sqlite: &'static str,
+    /// Its text for PostgreSQL.
+    pub postgres: &'static str,
+}
+
+/// What a program knows of the layout. There is one, but for tests, which play older and newer ones.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// See [`LEVEL`].
+    pub level: u32,
+    /// All it knows, in ascending order.
+    pub migrations: Vec<Migration>,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self { level: LEVEL, migrations: MIGRATIONS.to_vec() }
+    }
+}
+
+impl Program {
+    fn knows(&self, version: i64) -> Option<&Migration> {
+        self.migrations.iter().find(|migration| migration.version == version)
+    }
 }
 
 macro_rules! migrations {
-    ($($version:literal $name:literal;)*) => {
+    ($($version:literal $name:literal $(contract $level:literal)?;)*) => {
         &[$(Migration {
             version: $version,
             name: $name,
+            kind: migrations!(@kind $($level)?),
+            reader_level: migrations!(@level $($level)?),
             sqlite: include_str!(concat!("../migrations/sqlite/", $name, ".sql")),
             postgres: include_str!(concat!("../migrations/postgres/", $name, ".sql")),
         }),*]
     };
+    (@kind) => { MigrationKind::Expand };
+    (@kind $level:literal) => { MigrationKind::Contract };
+    (@level) => { 0 };
+    (@level $level:literal) => { $level };
 }
 
+/// All expand but those marked `contract LEVEL`.
 const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_spine";
     2 "0002_schedules";
@@ -36,108 +108,18 @@ const MIGRATIONS: &[Migration] = migrations! {
     4 "0004_sinks";
     5 "0005_uploads";
     6 "0006_node_keys";
+    7 "0007_levels";
+    8 "0008_cluster";
+    9 "0009_stores";
+    10 "0010_seeing";
 };
 
-const CREATE: &str = "CREATE TABLE IF NOT EXISTS schema_migration (
-    version BIGINT NOT NULL PRIMARY KEY,
-    name TEXT NOT NULL,
-    hash TEXT NOT NULL,
-    applied_at BIGINT NOT NULL
-)";
+/// Since which migration the store says what each of them asks of programs.
+const SAYS_LEVELS: i64 = 7;
 
-/// How long all migrations together may take; also in the text below.
-const TIME_MAX: Duration = Duration::from_secs(600);
-
-/// One migrates, the others wait for it; let go at the end of the transaction.
-const ONE_AT_A_TIME: &str = "SET LOCAL statement_timeout = '10min';
-    SET LOCAL idle_in_transaction_session_timeout = '10min';
-    SELECT pg_advisory_xact_lock(7814271938210457)";
-
-crate::statements! {
-    small EXISTS = {
-        sqlite: "SELECT count(*) AS n FROM sqlite_master WHERE name = 'schema_migration'",
-        postgres: "SELECT count(*) AS n FROM pg_tables
-            WHERE tablename = 'schema_migration' AND schemaname = ANY (current_schemas(false))"
-    };
-    small APPLIED = "SELECT version, name, hash FROM schema_migration ORDER BY version";
-    RECORD = "INSERT INTO schema_migration (version, name, hash, applied_at) VALUES ($1, $2, $3, $4)";
-    small INSTALL = "SELECT shards, layout FROM install WHERE id = 1";
-    CREATE_INSTALL = "INSERT INTO install (id, cluster, shards, layout, created_at)
-        VALUES (1, $1, $2, $3, $4)
-        ON CONFLICT (id) DO NOTHING";
-}
-
-/// Refuses a store this program must not touch; a fresh or older one is fine.
-pub(crate) async fn verify(catalog: &Catalog) -> Result<(), Error> {
-    let exists = catalog.fetch_optional(&EXISTS, Args::new()).await?;
-    let exists = exists.map_or(Ok(0), |row| row.get::<i64>("n"))? > 0;
-    if !exists {
-        return Ok(());
-    }
-    let applied = catalog.fetch_all(&APPLIED, Args::new()).await?;
-    check_applied(&applied, catalog.database())?;
-    if applied.is_empty() {
-        return Ok(());
-    }
-    check_install(catalog.fetch_optional(&INSTALL, Args::new()).await?.as_ref())
-}
-
-pub(crate) async fn run(catalog: &Catalog) -> Result<(), Error> {
-    let database = catalog.database();
-    let mut tx = catalog.begin_for(Priority::Api, Some(TIME_MAX)).await?;
-    if database == Database::Postgres {
-        script(&mut tx, ONE_AT_A_TIME).await?;
-    }
-    script(&mut tx, CREATE).await?;
-    let applied = tx.fetch_all(&APPLIED, Args::new()).await?;
-    check_applied(&applied, database)?;
-    let now = tx.now().await?;
-    for migration in MIGRATIONS.iter().skip(applied.len()) {
-        tracing::info!(migration = migration.name, "migrating the catalog");
-        script(&mut tx, text(migration, database)).await?;
-        let hash = hash(text(migration, database));
-        tx.execute(&RECORD, args![migration.version, migration.name, hash, now]).await?;
-    }
-    let cluster = uuid::Uuid::new_v4();
-    tx.execute(&CREATE_INSTALL, args![cluster, i64::from(SHARDS), LAYOUT, now]).await?;
-    check_install(tx.fetch_optional(&INSTALL, Args::new()).await?.as_ref())?;
-    tx.commit().await
-}
-
-/// What is applied must be the beginning of what this program knows.
-fn check_applied(applied: &[Row], database: Database) -> Result<(), Error> {
-    for (at, row) in applied.iter().enumerate() {
-        let (version, name) = (row.get::<i64>("version")?, row.get::<String>("name")?);
-        let Some(known) = MIGRATIONS.get(at).filter(|known| known.version == version) else {
-            return Err(Error::Refused(format!(
-                "the catalog has migration {name}, which this version of muster does not know; \
-                 start the version that wrote it, or a newer one"
-            )));
-        };
-        if row.get::<String>("hash")? != hash(text(known, database)) {
-            return Err(Error::Refused(format!(
-                "the catalog was made from another text of migration {name}, so its tables may \
-                 differ; start the build that made it, or give this one an empty catalog"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn check_install(row: Option<&Row>) -> Result<(), Error> {
-    let Some(row) = row else {
-        return Err(Error::Refused(
-            "the catalog has lost its install row; restore it from a backup".to_owned(),
-        ));
-    };
-    let (shards, layout) = (row.get::<i64>("shards")?, row.get::<i64>("layout")?);
-    if (shards, layout) == (i64::from(SHARDS), LAYOUT) {
-        return Ok(());
-    }
-    Err(Error::Refused(format!(
-        "the catalog was made with {shards} shards and layout {layout}, this program works with \
-         {SHARDS} and {LAYOUT}; start the version that made it"
-    )))
+/// The statements of this module.
+pub(crate) fn statements() -> Vec<&'static Statement> {
+    [verify::STATEMENTS, run::STATEMENTS, status::STATEMENTS].concat()
 }
 
 fn text(migration: &Migration, database: Database) -> &'static str {

@@ -2,28 +2,30 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use muster_types::Timestamp;
-use sqlx::PgPool;
-
-use crate::postgres::{self, PostgresTx};
+use crate::calls::Calls;
+use crate::postgres::Postgres;
 use crate::sqlite::{self, Sqlite};
 use crate::tx::Inner;
-use crate::{Args, Database, Error, Options, Priority, Row, Statement, Tx, feed, migrate};
+use crate::{
+    Args, Database, Error, Options, Priority, Program, Row, Statement, Status, Tx, feed, migrate,
+};
+use muster_types::Timestamp;
 
 /// A handle to the catalog; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     store: Arc<Store>,
-    calls: Arc<AtomicU64>,
+    calls: Arc<Calls>,
+    program: Arc<Program>,
+    stale: bool,
 }
 
 #[derive(Debug)]
 pub(crate) enum Store {
     Sqlite(Sqlite),
-    Postgres(PgPool),
+    Postgres(Postgres),
 }
 
 impl Catalog {
@@ -36,9 +38,9 @@ impl Catalog {
     pub async fn open(url: &str, options: Options) -> Result<Self, Error> {
         let store = match sqlite_path(url)? {
             Some(path) => Store::Sqlite(Sqlite::open(path, &options).await?),
-            None => Store::Postgres(postgres::open(url, &options, false).await?),
+            None => Store::Postgres(Postgres::open(url, &options, false).await?),
         };
-        Self::new(store).verified().await
+        Self::new(store, options).verified().await
     }
 
     /// Opens an existing store for reading, also while another process writes to it.
@@ -49,24 +51,60 @@ impl Catalog {
         let options = Options { connections_max: 2, ..Options::default() };
         let store = match sqlite_path(url)? {
             Some(path) => Store::Sqlite(Sqlite::open_read_only(path, &options).await?),
-            None => Store::Postgres(postgres::open(url, &options, true).await?),
+            None => Store::Postgres(Postgres::open(url, &options, true).await?),
         };
-        Self::new(store).verified().await
+        Self::new(store, options).verified().await
     }
 
-    fn new(store: Store) -> Self {
-        Self { store: Arc::new(store), calls: Arc::default() }
+    /// Opens an existing store for reading and for single short statements ([`Catalog::execute`]), also
+    /// while another process writes to it: for what people do beside a running server.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub async fn open_beside(url: &str) -> Result<Self, Error> {
+        let options = Options { connections_max: 2, ..Options::default() };
+        let store = match sqlite_path(url)? {
+            Some(path) => Store::Sqlite(Sqlite::open_beside(path, &options).await?),
+            None => Store::Postgres(Postgres::open(url, &options, false).await?),
+        };
+        Self::new(store, options).verified().await
+    }
+
+    fn new(store: Store, options: Options) -> Self {
+        let (store, program) = (Arc::new(store), Arc::new(options.program));
+        Self { store, calls: Arc::default(), program, stale: false }
+    }
+
+    /// A handle whose reads outside transactions may be some seconds behind ([`Options::stale_max`]):
+    /// they go to a replica where there is one that follows closely enough. Changes go where they always
+    /// go. For lists of what is past, never for what a decision rests on.
+    #[must_use]
+    pub fn stale(&self) -> Self {
+        Self { stale: true, ..self.clone() }
+    }
+
+    /// Whether the database can be reached, as far as the last call has found out.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        match &*self.store {
+            Store::Sqlite(_) => true,
+            Store::Postgres(store) => store.is_up(),
+        }
     }
 
     /// How often the database was asked, through this handle and its clones: reads, single statements
     /// and transactions. That something needs no database can only be shown by counting.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
+        self.calls.made()
     }
 
-    fn count(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    /// From now on only so many more questions are answered, each statement of a transaction being one:
+    /// then the database is away for all handles, until this is set anew. To show what callers make of
+    /// that at every point.
+    #[doc(hidden)]
+    pub fn away_after(&self, questions: Option<u64>) {
+        self.calls.away_after(questions);
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -83,12 +121,40 @@ impl Catalog {
         }
     }
 
-    /// Brings the layout up to this program's. Any number of processes may call it at once.
+    /// Applies the migrations that expand. Any number of processes may call it at once.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the store is newer or was made from other migrations.
+    /// [`Error::Refused`] when the store asks for a newer program or was made from other migrations.
     pub async fn migrate(&self) -> Result<(), Error> {
         migrate::run(self).await
+    }
+
+    /// Applies the migrations that contract, and names them.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] while a server lives that is too old for them; its text names it.
+    pub async fn contract(&self) -> Result<Vec<&'static str>, Error> {
+        migrate::contract(self).await
+    }
+
+    /// How far the store is migrated.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn migrations(&self) -> Result<Status, Error> {
+        migrate::status(self).await
+    }
+
+    /// Whether this program may (still) use the store. Asked anew by one that was away for long.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it may not.
+    pub async fn verify(&self) -> Result<(), Error> {
+        migrate::verify(self).await
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
     }
 
     /// Which database this is.
@@ -105,10 +171,11 @@ impl Catalog {
     /// # Errors
     /// Any [`Error`].
     pub async fn fetch_all(&self, s: &Statement, args: Args) -> Result<Vec<Row>, Error> {
-        self.count();
+        self.calls.count()?;
         match &*self.store {
             Store::Sqlite(store) => sqlite::fetch_all(&store.readers, s, args).await,
-            Store::Postgres(pool) => postgres::fetch_all(pool, s, args).await,
+            Store::Postgres(store) if self.stale => store.fetch_stale(s, &args).await,
+            Store::Postgres(store) => store.fetch_all(s, &args).await,
         }
     }
 
@@ -137,11 +204,12 @@ impl Catalog {
         priority: Priority,
         hold: Option<Duration>,
     ) -> Result<Tx, Error> {
-        self.count();
-        Ok(Tx::new(match &*self.store {
+        self.calls.count()?;
+        let inner = match &*self.store {
             Store::Sqlite(store) => Inner::Sqlite(store.begin(priority, hold).await?),
-            Store::Postgres(pool) => Inner::Postgres(PostgresTx::begin(pool).await?),
-        }))
+            Store::Postgres(store) => Inner::Postgres(store.begin(priority).await?),
+        };
+        Ok(Tx::new(inner, self.calls.clone()))
     }
 
     /// One durable statement: begin, execute and commit. Returns how many rows changed.
@@ -157,10 +225,10 @@ impl Catalog {
         s: &Statement,
         args: Args,
     ) -> Result<u64, Error> {
-        self.count();
+        self.calls.count()?;
         match &*self.store {
             Store::Sqlite(store) => store.execute_one(priority, *s, args).await,
-            Store::Postgres(pool) => postgres::execute(pool, s, args).await,
+            Store::Postgres(store) => store.execute(priority, s, args).await,
         }
     }
 
@@ -178,7 +246,7 @@ impl Catalog {
     pub async fn close(&self) {
         match &*self.store {
             Store::Sqlite(store) => store.close().await,
-            Store::Postgres(pool) => pool.close().await,
+            Store::Postgres(store) => store.close().await,
         }
     }
 }

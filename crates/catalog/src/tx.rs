@@ -1,7 +1,10 @@
 //! A write transaction, the same on both databases.
 
+use std::sync::Arc;
+
 use muster_types::Timestamp;
 
+use crate::calls::Calls;
 use crate::{Args, Error, Row, Statement, feed, postgres::PostgresTx, sqlite::SqliteTx};
 
 /// Who goes first at SQLite's one writer. PostgreSQL has many writers and no need of it.
@@ -30,6 +33,7 @@ pub struct Tx {
     pub(crate) inner: Inner,
     /// The statement that failed, or was dropped half way; it spoils the transaction.
     pub(crate) spent: Option<&'static str>,
+    calls: Arc<Calls>,
 }
 
 #[derive(Debug)]
@@ -39,8 +43,8 @@ pub(crate) enum Inner {
 }
 
 impl Tx {
-    pub(crate) fn new(inner: Inner) -> Self {
-        Self { inner, spent: None }
+    pub(crate) fn new(inner: Inner, calls: Arc<Calls>) -> Self {
+        Self { inner, spent: None, calls }
     }
 
     /// All rows of an answer.
@@ -128,6 +132,7 @@ impl Tx {
         if let Some(name) = self.spent {
             return Err(spoilt(name));
         }
+        self.calls.ask()?;
         match self.inner {
             Inner::Sqlite(tx) => tx.commit().await,
             Inner::Postgres(tx) => tx.commit().await,
@@ -148,7 +153,7 @@ impl Tx {
             None => {
                 // Stays when the future is dropped half way, so such a transaction cannot commit.
                 self.spent = Some(s.name);
-                Ok(())
+                self.calls.ask()
             }
         }
     }

@@ -4,7 +4,8 @@ use muster_catalog::{Catalog, Error, Options, Priority, args, statements};
 use muster_testkit::{Postgres, TempCatalog};
 
 statements! {
-    NEWER = "INSERT INTO schema_migration (version, name, hash, applied_at) VALUES (9999, 'later', 'x', 1)";
+    NEWER = "INSERT INTO schema_migration (version, name, hash, applied_at, kind, reader_level)
+        VALUES (9999, 'later', 'x', 1, 'contract', 1000)";
     OTHER = "UPDATE schema_migration SET hash = 'other' WHERE version = 1";
     RESHARD = "UPDATE install SET shards = 32 WHERE id = 1";
     ONE = "SELECT 1 AS one";
@@ -22,7 +23,7 @@ async fn refusal(url: &str) -> String {
 #[tokio::test]
 async fn stores_of_others_are_refused() {
     for (change, says) in [
-        (NEWER, "migration later, which this version of muster does not know"),
+        (NEWER, "asks for programs of level 1000 since migration later"),
         (OTHER, "another text of migration 0001_spine"),
         (RESHARD, "made with 32 shards and layout 1"),
     ] {

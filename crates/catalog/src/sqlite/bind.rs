@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, Column, Executor, Row as _, TypeInfo, ValueRef};
+use sqlx::{Arguments, AssertSqlSafe, Column, Executor, Row as _, TypeInfo, ValueRef};
 
 use crate::statement::parameter_count;
 use crate::{Args, Error, Kind, Row, Statement, Value};
@@ -12,7 +12,7 @@ pub(crate) async fn fetch_all<'e, E>(on: E, s: &Statement, args: Args) -> Result
 where
     E: Executor<'e, Database = sqlx::Sqlite>,
 {
-    let query = sqlx::query_with(s.sqlite, bind(s, args)?);
+    let query = sqlx::query_with(s.sqlite, bind(s.name, s.sqlite, args)?);
     let rows = query.fetch_all(on).await.map_err(|error| Error::of(s.name, &error))?;
     read(&rows)
 }
@@ -21,17 +21,39 @@ pub(crate) async fn execute<'e, E>(on: E, s: &Statement, args: Args) -> Result<u
 where
     E: Executor<'e, Database = sqlx::Sqlite>,
 {
-    let query = sqlx::query_with(s.sqlite, bind(s, args)?);
+    let query = sqlx::query_with(s.sqlite, bind(s.name, s.sqlite, args)?);
     let done = query.execute(on).await.map_err(|error| Error::of(s.name, &error))?;
     Ok(done.rows_affected())
 }
 
+/// As [`fetch_all`], with a text that was made of names in the database's own catalogue.
+pub(crate) async fn fetch_text<'e, E>(on: E, text: String, args: Args) -> Result<Vec<Row>, Error>
+where
+    E: Executor<'e, Database = sqlx::Sqlite>,
+{
+    let bound = bind("copy", &text, args)?;
+    let query = sqlx::query_with(AssertSqlSafe(text), bound);
+    let rows = query.fetch_all(on).await.map_err(|error| Error::of("copy", &error))?;
+    read(&rows)
+}
+
+/// As [`execute`], with such a text.
+pub(crate) async fn execute_text<'e, E>(on: E, text: String, args: Args) -> Result<u64, Error>
+where
+    E: Executor<'e, Database = sqlx::Sqlite>,
+{
+    let bound = bind("copy", &text, args)?;
+    let query = sqlx::query_with(AssertSqlSafe(text), bound);
+    let done = query.execute(on).await.map_err(|error| Error::of("copy", &error))?;
+    Ok(done.rows_affected())
+}
+
 /// Counts the arguments itself: SQLite takes a missing one for NULL.
-fn bind(s: &Statement, args: Args) -> Result<SqliteArguments, Error> {
-    let expected = parameter_count(s.sqlite);
+fn bind(name: &str, text: &str, args: Args) -> Result<SqliteArguments, Error> {
+    let expected = parameter_count(text);
     if args.len() != expected {
         let given = args.len();
-        return Err(Error::Other(format!("{}: {given} arguments, not {expected}", s.name)));
+        return Err(Error::Other(format!("{name}: {given} arguments, not {expected}")));
     }
     let mut bound = SqliteArguments::default();
     for value in args {
@@ -43,10 +65,10 @@ fn bind(s: &Statement, args: Args) -> Result<SqliteArguments, Error> {
             Value::Bytes(bytes) => bound.add(bytes),
             Value::Uuid(uuid) => bound.add(uuid),
             Value::Overflow(n) => {
-                return Err(Error::Other(format!("{}: {n} is above 2^63-1", s.name)));
+                return Err(Error::Other(format!("{name}: {n} is above 2^63-1")));
             }
         }
-        .map_err(|error| Error::Other(format!("{}: {error}", s.name)))?;
+        .map_err(|error| Error::Other(format!("{name}: {error}")))?;
     }
     Ok(bound)
 }

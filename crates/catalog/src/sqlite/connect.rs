@@ -35,6 +35,12 @@ pub(super) async fn checkpoint(path: &Path) -> Result<SqliteConnection, Error> {
     base(path).connect().await.map_err(|error| refused(path, &error))
 }
 
+/// Durable like the writer's, and never the one that makes the file.
+pub(super) async fn beside(path: &Path) -> Result<SqliteConnection, Error> {
+    let connect = base(path).synchronous(SqliteSynchronous::Full).foreign_keys(false);
+    connect.connect().await.map_err(|error| refused(path, &error))
+}
+
 pub(super) async fn readers(
     path: &Path,
     options: &Options,

@@ -19,7 +19,7 @@ use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-pub(crate) use bind::fetch_all;
+pub(crate) use bind::{fetch_all, fetch_text};
 pub(crate) use transaction::SqliteTx;
 
 use crate::{Args, Error, Options, Priority, Statement};
@@ -30,6 +30,8 @@ use queue::{Queue, Work};
 pub(crate) struct Sqlite {
     pub(crate) readers: SqlitePool,
     writer: Option<Writer>,
+    /// For single statements beside the process that writes.
+    beside: Option<Mutex<SqliteConnection>>,
 }
 
 #[derive(Debug)]
@@ -50,12 +52,19 @@ impl Sqlite {
         let carry = checkpoint::start(carrier, commits.clone(), queue.closing());
         let writer = writer::start(path, connection, work, options.clone(), commits, lock);
         let tasks = Mutex::new(vec![tokio::spawn(carry), tokio::spawn(writer)]);
-        Ok(Self { readers, writer: Some(Writer { queue, tasks }) })
+        Ok(Self { readers, writer: Some(Writer { queue, tasks }), beside: None })
     }
 
     pub(crate) async fn open_read_only(path: PathBuf, options: &Options) -> Result<Self, Error> {
         let readers = connect::readers(&path, options, true).await?;
-        Ok(Self { readers, writer: None })
+        Ok(Self { readers, writer: None, beside: None })
+    }
+
+    /// For reading, and for single short statements, for which SQLite itself keeps processes apart.
+    pub(crate) async fn open_beside(path: PathBuf, options: &Options) -> Result<Self, Error> {
+        let readers = connect::readers(&path, options, true).await?;
+        let beside = Some(Mutex::new(connect::beside(&path).await?));
+        Ok(Self { readers, writer: None, beside })
     }
 
     /// A unit of the writer's group commit.
@@ -76,6 +85,9 @@ impl Sqlite {
         statement: Statement,
         args: Args,
     ) -> Result<u64, Error> {
+        if let Some(beside) = &self.beside {
+            return bind::execute(&mut *beside.lock().await, &statement, args).await;
+        }
         let (done, answer) = tokio::sync::oneshot::channel();
         self.writer()?.queue.push(priority, Work::One { statement, args, done }).await?;
         answer.await.map_err(|_| Error::closed())?

@@ -40,6 +40,12 @@ impl SqliteTx {
         bind::execute(&mut slot.connection, s, args).await
     }
 
+    pub(crate) async fn execute_text(&mut self, text: String, args: Args) -> Result<u64, Error> {
+        let mut slot = self.slot.lock().await;
+        in_turn(&slot, self.turn)?;
+        bind::execute_text(&mut slot.connection, text, args).await
+    }
+
     /// Several statements without arguments, for migrations.
     pub(crate) async fn script(&mut self, text: &'static str) -> Result<(), Error> {
         let mut slot = self.slot.lock().await;
