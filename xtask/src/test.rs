@@ -13,6 +13,9 @@ fn run_filtered(args: &[&str], filter: Option<&str>) -> anyhow::Result<()> {
 /// Finds or installs what is needed, then runs everything.
 pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     tools::postgres()?;
+    tools::nats()?;
+    tools::s3()?;
+    tools::balancers()?;
     let engine_free = ["muster", "muster-query", "muster-system-tests"];
     let mut args = vec!["test", "--locked", "--workspace"];
     for package in engine_free {
