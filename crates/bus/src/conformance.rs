@@ -43,13 +43,21 @@ pub async fn filters_topics(bus: Arc<dyn Bus>) {
     bus.publish(Topic::Hunts, Bytes::from_static(b"other topic"));
     bus.publish(seven.clone(), Bytes::from_static(b"row"));
     bus.publish(Topic::Access, Bytes::new());
-    assert_eq!(next(&mut listener).await, Hint::Message(seven, Bytes::from_static(b"row")));
-    assert_eq!(next(&mut listener).await, Hint::Message(Topic::Access, Bytes::new()));
+    // Order is promised within a topic only.
+    let expected = [
+        Hint::Message(seven, Bytes::from_static(b"row")),
+        Hint::Message(Topic::Access, Bytes::new()),
+    ];
+    let mut heard = [next(&mut listener).await, next(&mut listener).await];
+    if heard[0] != expected[0] {
+        heard.reverse();
+    }
+    assert_eq!(heard, expected);
 }
 
 /// Everybody who listens is told; who left is not in the way, nor is a topic nobody hears.
 pub async fn reaches_every_subscriber(bus: Arc<dyn Bus>) {
-    bus.publish(Topic::Cluster, Bytes::new());
+    bus.publish(Topic::Inventory, Bytes::new());
     let mut first = ready(&bus, &[Topic::Cluster]).await;
     let mut second = ready(&bus, &[Topic::Cluster]).await;
     drop(ready(&bus, &[Topic::Cluster]).await);
@@ -74,19 +82,24 @@ pub async fn survives_cancelled_calls(bus: Arc<dyn Bus>) {
 
 /// Publishing never waits for a reader: it finds one gap and then newer hints.
 pub async fn gives_a_lagging_subscriber_a_gap(bus: Arc<dyn Bus>, capacity: usize) {
-    let mut slow = ready(&bus, &[Topic::Presence, Topic::Watch]).await;
+    let mut slow = ready(&bus, &[Topic::Presence]).await;
+    let mut fast = ready(&bus, &[Topic::Presence]).await;
     let mut other = ready(&bus, &[Topic::Watch]).await;
     for _ in 0..=capacity {
         bus.publish(Topic::Presence, Bytes::new());
     }
-    bus.publish(Topic::Watch, Bytes::from_static(b"last"));
-    let last = Hint::Message(Topic::Watch, Bytes::from_static(b"last"));
-    assert_eq!(next(&mut other).await, last, "the others are not disturbed");
+    let last = |topic| Hint::Message(topic, Bytes::from_static(b"last"));
+    for topic in [Topic::Presence, Topic::Watch] {
+        bus.publish(topic, Bytes::from_static(b"last"));
+    }
+    assert_eq!(next(&mut other).await, last(Topic::Watch), "the others are not disturbed");
+    // What has reached one has reached all.
+    while next(&mut fast).await != last(Topic::Presence) {}
     let mut gaps = 0;
     loop {
         match next(&mut slow).await {
             Hint::Gap => gaps += 1,
-            hint if hint == last => break,
+            hint if hint == last(Topic::Presence) => break,
             Hint::Message(..) => {}
         }
     }
