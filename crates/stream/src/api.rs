@@ -94,7 +94,9 @@ pub trait Stream: Send + Sync {
     /// [`ReadError::TrimmedBelow`] when records after a position are already gone.
     async fn reader(&self, after: Vec<(Shard, Pos)>) -> Result<Box<dyn Reader>, ReadError>;
 
-    /// Forgets a shard's records up to and including `upto`. Monotone: a lower value changes nothing.
+    /// Forgets a shard's records up to and including `upto`, a position of this shard, perhaps a
+    /// moment later. What was appended with a record that is kept may be kept too. Monotone: a lower
+    /// value changes nothing.
     async fn trim(&self, shard: Shard, upto: Pos);
 
     /// How full it is, as it changes.

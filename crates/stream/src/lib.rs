@@ -5,15 +5,19 @@
 //! append that failed or was dropped may or may not have happened; the agent repeats it and the
 //! fold removes the repeat.
 //!
-//! [`log::Log`] is the embedded stream, [`memory::MemoryStream`] is for simulations. [`conformance`] holds every implementation to the
+//! [`log::Log`] is the embedded stream, [`jetstream::JetStream`] the one of several machines,
+//! [`memory::MemoryStream`] is for simulations. [`conformance`] holds every implementation to the
 //! contract of [`Stream`].
 
 mod api;
 pub mod conformance;
+pub mod jetstream;
 pub mod log;
+mod measured;
 pub mod memory;
 mod quota;
 pub mod relay;
 
 pub use api::{AppendError, Entry, Pressure, ReadError, Reader, Stream};
+pub use measured::{AppendStats, MeasuredStream};
 pub use quota::share_percent;

@@ -23,7 +23,7 @@ pub struct NatsOptions {
     pub jetstream: bool,
     /// Whether JetStream syncs every message to disk before it answers.
     pub sync_always: bool,
-    /// What JetStream may keep on disk, on each server.
+    /// What JetStream may keep on disk, on each server. Streams reserve what they may grow to.
     pub store_bytes: u64,
     /// Addresses to listen on, one per server; loopback for those not named.
     pub hosts: Vec<String>,
@@ -39,7 +39,7 @@ impl Default for NatsOptions {
             nodes: 1,
             jetstream: true,
             sync_always: true,
-            store_bytes: 1 << 30,
+            store_bytes: 64 << 30,
             hosts: Vec::new(),
             prefixes: Vec::new(),
             extra: String::new(),

@@ -10,6 +10,7 @@
 //! pages, so only reading the disk anew, in a new process, tells what is there.
 
 mod append;
+mod begin;
 mod committer;
 mod disk;
 mod frame;
@@ -41,6 +42,7 @@ use self::recover::recover;
 use self::shared::Shared;
 use crate::{AppendError, Pressure, ReadError, Reader, Stream};
 
+pub use self::begin::{begin_above, is_new};
 pub use self::frame::fuzz_frames;
 pub use self::metrics::Metrics;
 pub use self::options::{LogOptions, OnCorrupt, OnFatal, OpenError};
