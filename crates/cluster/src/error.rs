@@ -1,5 +1,7 @@
 //! What can go wrong in the cluster.
 
+use crate::Clash;
+
 /// Why an instance cannot take part, or a secret cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -10,6 +12,9 @@ pub enum Error {
     /// Another process has started with this instance's data folder; this one must stop.
     #[error("another process has started as this instance; give every process its own data folder")]
     Superseded,
+    /// This instance cannot be beside one that lives.
+    #[error(transparent)]
+    Clash(#[from] Clash),
     /// The key file is not one.
     #[error("{path}: {reason}")]
     KeyFile {
@@ -24,4 +29,13 @@ pub enum Error {
         /// Which one.
         name: String,
     },
+}
+
+impl Error {
+    /// This process must stop; any other error is worth another try.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        use muster_catalog::Error as Catalog;
+        matches!(self, Self::Superseded | Self::Clash(_) | Self::Catalog(Catalog::Refused(_)))
+    }
 }

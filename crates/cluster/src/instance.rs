@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_catalog::{Catalog, Error, Priority, Row, Tx, args, statements};
 use muster_types::{Incarnation, InstanceId, Timestamp};
 
-use crate::Roles;
+use crate::{Error as ClusterError, Facts, Load, Roles, clash};
 
 /// What a process says of itself when it starts.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct InstanceInfo {
     pub level: u32,
     /// Where it listens, for people.
     pub addresses: Vec<String>,
+    /// What else there is to know.
+    pub facts: Facts,
 }
 
 /// An instance as the catalog knows it.
@@ -37,12 +39,19 @@ pub struct Instance {
     pub heartbeat_at: Timestamp,
     /// Its heartbeat is young enough.
     pub live: bool,
+    /// It has let go of everything and stopped, as opposed to having vanished.
+    pub left: bool,
+    /// How busy it was at its last heartbeat.
+    pub load: Load,
 }
+
+/// Orders registrations: two that start at once see each other.
+const TOPIC: &str = "instance";
 
 statements! {
     REGISTER = "INSERT INTO instance (id, incarnation, name, roles, version, level, addresses, load,
-            started_at, heartbeat_at, expires_at)
-        VALUES ($1, 1, $2, $3, $4, $5, $6, '{}', $7, $7, $8)
+            started_at, heartbeat_at, expires_at, facts)
+        VALUES ($1, 1, $2, $3, $4, $5, $6, '{}', $7, $7, $8, $9)
         ON CONFLICT (id) DO UPDATE SET
             incarnation = instance.incarnation + 1,
             name = excluded.name,
@@ -50,19 +59,21 @@ statements! {
             version = excluded.version,
             level = excluded.level,
             addresses = excluded.addresses,
+            load = excluded.load,
+            facts = excluded.facts,
             started_at = excluded.started_at,
             heartbeat_at = excluded.heartbeat_at,
             expires_at = excluded.expires_at
         RETURNING incarnation";
-    HEARTBEAT = "UPDATE instance SET heartbeat_at = $3, expires_at = $4
+    HEARTBEAT = "UPDATE instance SET heartbeat_at = $3, expires_at = $4, load = $5
         WHERE id = $1 AND incarnation = $2 AND expires_at > $3";
     REVIVE = "UPDATE instance SET heartbeat_at = $3, expires_at = $4
         WHERE id = $1 AND incarnation = $2";
     BURY = "UPDATE instance SET expires_at = 0 WHERE id = $1 AND expires_at <= $2";
-    LEAVE = "UPDATE instance SET expires_at = 0 WHERE id = $1 AND incarnation = $2";
+    LEAVE = "UPDATE instance SET expires_at = 0, left_at = $3 WHERE id = $1 AND incarnation = $2";
     small FORGET = "DELETE FROM instance WHERE heartbeat_at < $1";
     small LIST = "SELECT id, incarnation, name, roles, version, level, addresses, started_at,
-            heartbeat_at, expires_at
+            heartbeat_at, expires_at, load, facts, left_at
         FROM instance ORDER BY id";
 }
 
@@ -87,6 +98,7 @@ pub(crate) async fn list(tx: &mut Tx, now: Timestamp) -> Result<Vec<Instance>, E
 fn read(row: &Row, now: Timestamp) -> Result<Instance, Error> {
     let addresses: String = row.get("addresses")?;
     let roles: String = row.get("roles")?;
+    let started_at: Timestamp = row.get("started_at")?;
     let info = InstanceInfo {
         id: row.get("id")?,
         name: row.get("name")?,
@@ -98,32 +110,51 @@ fn read(row: &Row, now: Timestamp) -> Result<Instance, Error> {
         version: row.get("version")?,
         level: row.get("level")?,
         addresses: serde_json::from_str(&addresses).unwrap_or_default(),
+        facts: Facts::read(&row.get::<String>("facts")?, started_at),
     };
+    let left_at: Option<Timestamp> = row.get("left_at")?;
     Ok(Instance {
         info,
         incarnation: row.get("incarnation")?,
-        started_at: row.get("started_at")?,
+        started_at,
         heartbeat_at: row.get("heartbeat_at")?,
         live: row.get::<Timestamp>("expires_at")? > now,
+        // A version that does not know of it leaves that of an earlier start.
+        left: left_at.is_some_and(|left| left >= started_at),
+        // Written by us; another version may write more or less.
+        load: serde_json::from_str(&row.get::<String>("load")?).unwrap_or_default(),
     })
 }
 
 /// Registers a start and returns its incarnation; leases of the one before are void from here on.
+///
+/// # Errors
+/// [`ClusterError::Clash`] when a live instance cannot be beside this one, or the catalog's.
 pub(crate) async fn register(
     catalog: &Catalog,
     info: &InstanceInfo,
     ttl: Duration,
-) -> Result<Incarnation, Error> {
+) -> Result<Incarnation, ClusterError> {
     let mut tx = catalog.begin(Priority::Lease).await?;
+    check(&mut tx, info).await?;
     let now = tx.now().await?;
     let (roles, level) = (info.roles.to_string(), info.level);
     let addresses = serde_json::json!(info.addresses).to_string();
     let (name, version) = (info.name.as_str(), info.version.as_str());
-    let args = args![info.id, name, roles, version, level, addresses, now, now.plus(ttl)];
+    let facts = info.facts.write(now);
+    let args = args![info.id, name, roles, version, level, addresses, now, now.plus(ttl), facts];
     let incarnation = tx.fetch_one(&REGISTER, args).await?.get("incarnation")?;
     tx.execute(&FORGET, args![now.minus(FORGOTTEN_AFTER)]).await?;
     tx.commit().await?;
     Ok(incarnation)
+}
+
+/// Refuses to be beside an instance this one cannot be beside. Whoever passes comes after everybody who
+/// passed before and has committed.
+pub(crate) async fn check(tx: &mut Tx, info: &InstanceInfo) -> Result<(), ClusterError> {
+    tx.bump(TOPIC).await?;
+    let now = tx.now().await?;
+    clash::find(info, &list(tx, now).await?).map_or(Ok(()), |clash| Err(clash.into()))
 }
 
 /// Renews; `false` when it came too late, so that others may have taken over.
@@ -132,8 +163,9 @@ pub(crate) async fn heartbeat(
     (id, incarnation): (InstanceId, Incarnation),
     now: Timestamp,
     ttl: Duration,
+    load: &str,
 ) -> Result<bool, Error> {
-    Ok(tx.execute(&HEARTBEAT, args![id, incarnation, now, now.plus(ttl)]).await? == 1)
+    Ok(tx.execute(&HEARTBEAT, args![id, incarnation, now, now.plus(ttl), load]).await? == 1)
 }
 
 /// Comes back after expiry; `false` when a newer process has this id (or the row is gone).
@@ -157,5 +189,6 @@ pub(crate) async fn leave(
     id: InstanceId,
     incarnation: Incarnation,
 ) -> Result<(), Error> {
-    tx.execute(&LEAVE, args![id, incarnation]).await.map(drop)
+    let now = tx.now().await?;
+    tx.execute(&LEAVE, args![id, incarnation, now]).await.map(drop)
 }

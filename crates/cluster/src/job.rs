@@ -17,12 +17,24 @@ pub enum Job {
     Sinks,
     /// Storing uploads whose blocks are in.
     Uploads,
+    /// No work: a partition is a share of the limits on enrolments.
+    Enrolments,
+    /// No work: a partition is a share of the limits on requests of people and programs.
+    Requests,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Shards, Self::Dispatch, Self::Schedule, Self::Compact, Self::Sinks, Self::Uploads];
+    pub const ALL: [Self; 8] = [
+        Self::Shards,
+        Self::Dispatch,
+        Self::Schedule,
+        Self::Compact,
+        Self::Sinks,
+        Self::Uploads,
+        Self::Enrolments,
+        Self::Requests,
+    ];
 
     /// How many partitions it has, for ever.
     #[must_use]
@@ -31,6 +43,7 @@ impl Job {
             Self::Shards => u16::from(muster_types::SHARDS),
             Self::Dispatch | Self::Sinks => 16,
             Self::Schedule | Self::Compact | Self::Uploads => 1,
+            Self::Enrolments | Self::Requests => crate::limit::SHARES,
         }
     }
 
@@ -40,6 +53,8 @@ impl Job {
         match self {
             Self::Shards | Self::Compact | Self::Sinks | Self::Uploads => Role::Worker,
             Self::Dispatch | Self::Schedule => Role::Scheduler,
+            Self::Enrolments => Role::Frontend,
+            Self::Requests => Role::Api,
         }
     }
 
@@ -53,10 +68,21 @@ impl Job {
             Self::Compact => "compact",
             Self::Sinks => "sinks",
             Self::Uploads => "uploads",
+            Self::Enrolments => "enrolments",
+            Self::Requests => "requests",
         }
     }
 
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
+    /// Whether its partitions are shares of a limit, which are kept without sight of the catalog and
+    /// taken over late.
+    #[must_use]
+    pub fn is_share(self) -> bool {
+        matches!(self, Self::Enrolments | Self::Requests)
+    }
+
+    /// The job of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|job| job.name() == name)
     }
 }

@@ -4,25 +4,33 @@
 //! work one partition of a [`Job`]; it is alive as long as its holder's heartbeat is. No instance
 //! ever calls another: all of this is rows of the catalog, and hints.
 
+mod clash;
 mod error;
+mod facts;
 mod feed;
 mod instance;
 mod job;
 mod lease;
+pub mod limit;
 mod member;
+mod pin;
 mod role;
 mod round;
 pub mod secrets;
 mod service;
 mod share;
+mod wanted;
 
+pub use clash::Clash;
 pub use error::Error;
+pub use facts::{Facts, Listeners, Load};
 pub use feed::FeedCursor;
 pub use instance::{Instance, InstanceInfo, instances};
 pub use job::Job;
 pub use lease::Held;
 #[doc(hidden)]
 pub use member::Member;
+pub use pin::{BadPin, Pin, Pins};
 pub use role::{Role, Roles, UnknownRole};
 pub use service::{Cluster, Options, Service};
 

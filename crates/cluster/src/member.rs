@@ -3,22 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_catalog::Catalog;
-use muster_types::{Epoch, Incarnation, InstanceId};
+use muster_types::{Epoch, Incarnation};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::round::{self, Partition};
-use crate::{Error, Held, InstanceInfo, Job, Options, instance};
+use crate::round::{self, Partition, Terms};
+use crate::{Error, Held, InstanceInfo, Job, Load, Options, instance};
 
 /// The state behind [`crate::Service`]; by itself only for tests that decide when rounds happen.
 #[derive(Debug)]
 pub struct Member {
     catalog: Catalog,
-    id: InstanceId,
+    info: InstanceInfo,
     incarnation: Incarnation,
     options: Options,
+    /// How busy it is, as JSON; what the next heartbeat tells.
+    load: String,
     held: BTreeMap<Job, watch::Sender<Held>>,
     level: watch::Sender<u32>,
+    frontends: watch::Sender<usize>,
     /// Surplus partitions, no longer shown as held since then.
     surplus: BTreeMap<Partition, Instant>,
 }
@@ -36,7 +39,7 @@ impl Member {
     /// Registers this start.
     ///
     /// # Errors
-    /// When the catalog fails.
+    /// [`Error::Clash`] when a live instance cannot be beside this one, or the catalog's.
     pub async fn register(
         catalog: Catalog,
         info: &InstanceInfo,
@@ -45,7 +48,14 @@ impl Member {
         let incarnation = instance::register(&catalog, info, options.ttl).await?;
         let held = Job::ALL.map(|job| (job, watch::Sender::new(Held::nothing()))).into();
         let (level, surplus) = (watch::Sender::new(info.level), BTreeMap::new());
-        Ok(Self { catalog, id: info.id, incarnation, options, held, level, surplus })
+        let (info, load) = (info.clone(), "{}".to_owned());
+        let frontends = watch::Sender::new(0);
+        Ok(Self { catalog, info, incarnation, options, load, held, level, frontends, surplus })
+    }
+
+    /// What the next heartbeat tells of how busy it is.
+    pub fn set_load(&mut self, load: &Load) {
+        self.load = serde_json::to_string(load).unwrap_or_else(|_| "{}".to_owned());
     }
 
     /// This instance's number of starts.
@@ -66,33 +76,47 @@ impl Member {
         self.level.subscribe()
     }
 
+    /// How many other live instances take agents and are not draining, as it changes.
+    #[must_use]
+    pub fn frontends(&self) -> watch::Receiver<usize> {
+        self.frontends.subscribe()
+    }
+
     /// Renews, releases and takes.
     ///
     /// # Errors
-    /// [`Error::Superseded`] when this process must stop; others are worth another round.
+    /// [`Error::Superseded`] and [`Error::Clash`] when this process must stop; others are worth another
+    /// round.
     pub async fn round(&mut self) -> Result<After, Error> {
         let sent = Instant::now();
         let ready = |since: &Instant| sent.duration_since(*since) >= self.options.hand_over;
         let let_go: BTreeSet<_> =
             self.surplus.iter().filter(|(_, since)| ready(since)).map(|(p, _)| *p).collect();
-        let me = (self.id, self.incarnation);
-        let run = round::run(&self.catalog, me, self.options.ttl, &let_go);
+        let terms = Terms {
+            info: &self.info,
+            incarnation: self.incarnation,
+            options: &self.options,
+            load: &self.load,
+            let_go: &let_go,
+        };
+        let run = round::run(&self.catalog, &terms);
         // A later answer would be about leases that are over.
         let round = match tokio::time::timeout(self.options.ttl, run).await {
             Ok(Ok(round)) => round,
             Ok(Err(error)) => {
-                self.check(matches!(error, Error::Superseded));
+                let over = error.is_final();
+                self.check(|_| over);
                 return Err(error);
             }
             Err(_) => {
-                self.check(true);
+                self.check(|job| !job.is_share());
                 let late = "no answer within the time to live of a lease".to_owned();
                 return Err(muster_catalog::Error::Unavailable(late).into());
             }
         };
-        let valid_until = sent + self.options.ttl * 2 / 3;
-        self.publish(&round.held, valid_until);
+        self.publish(&round.held, sent);
         self.level.send_replace(round.level);
+        self.frontends.send_replace(round.frontends);
         let shown_until = Instant::now();
         self.surplus.retain(|partition, _| round.surplus.contains(partition));
         for partition in round.surplus {
@@ -106,8 +130,11 @@ impl Member {
         Ok(After { changed: round.changed, next })
     }
 
-    fn publish(&self, held: &BTreeMap<Partition, Epoch>, valid_until: Instant) {
+    fn publish(&self, held: &BTreeMap<Partition, Epoch>, sent: Instant) {
         for (job, sender) in &self.held {
+            let options = &self.options;
+            let ttl = if job.is_share() { options.share_ttl } else { options.ttl };
+            let valid_until = sent + ttl * 2 / 3;
             let epochs = held.iter().filter(|((of, _), _)| of == job);
             let epochs = epochs.map(|((_, n), epoch)| (*n, *epoch)).collect();
             sender.send_replace(Held { epochs, valid_until });
@@ -115,10 +142,10 @@ impl Member {
     }
 
     /// Shows nothing as held once the time is over, or at once.
-    fn check(&self, at_once: bool) {
-        for sender in self.held.values() {
+    fn check(&self, at_once: impl Fn(Job) -> bool) {
+        for (job, sender) in &self.held {
             sender.send_if_modified(|held| {
-                let over = at_once || Instant::now() >= held.valid_until;
+                let over = at_once(*job) || Instant::now() >= held.valid_until;
                 let lost = over && !held.epochs.is_empty();
                 if lost {
                     *held = Held::nothing();
@@ -133,7 +160,7 @@ impl Member {
     /// # Errors
     /// When the catalog fails; the leases then expire.
     pub async fn leave(self) -> Result<(), Error> {
-        self.check(true);
-        round::leave(&self.catalog, (self.id, self.incarnation)).await
+        self.check(|_| true);
+        round::leave(&self.catalog, (self.info.id, self.incarnation)).await
     }
 }

@@ -12,8 +12,9 @@ use muster_catalog::{Catalog, Priority, Tx, args, statements};
 use muster_types::{Epoch, Incarnation, InstanceId, Timestamp};
 
 use crate::instance::{self, Instance};
-use crate::share::shares;
-use crate::{Error, Job};
+use crate::service::Options;
+use crate::wanted::wanted;
+use crate::{Error, InstanceInfo, Job, Role};
 
 statements! {
     small PARTITIONS = "SELECT job, n, holder, incarnation, epoch FROM partition_lease ORDER BY job, n";
@@ -41,6 +42,8 @@ pub(crate) struct Round {
     pub(crate) changed: bool,
     /// The lowest level among live instances.
     pub(crate) level: u32,
+    /// Other live instances that take agents and are not draining.
+    pub(crate) frontends: usize,
 }
 
 struct Lease {
@@ -49,18 +52,31 @@ struct Lease {
     epoch: Epoch,
 }
 
-/// `let_go` are the surplus partitions nobody here works on any more.
-pub(crate) async fn run(
-    catalog: &Catalog,
-    me: (InstanceId, Incarnation),
-    ttl: Duration,
-    let_go: &BTreeSet<Partition>,
-) -> Result<Round, Error> {
+/// Who takes part in a round, and how.
+pub(crate) struct Terms<'a> {
+    pub(crate) info: &'a InstanceInfo,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) options: &'a Options,
+    /// How busy it is, as JSON.
+    pub(crate) load: &'a str,
+    /// Surplus partitions nobody here works on any more.
+    pub(crate) let_go: &'a BTreeSet<Partition>,
+}
+
+pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, Error> {
+    let me = (terms.info.id, terms.incarnation);
+    let (ttl, let_go) = (terms.options.ttl, terms.let_go);
     let mut tx = catalog.begin(Priority::Lease).await?;
     let now = tx.now().await?;
-    let renewed = instance::heartbeat(&mut tx, me, now, ttl).await?;
-    if !renewed && !instance::revive(&mut tx, me, now, ttl).await? {
-        return Err(Error::Superseded);
+    let renewed = instance::heartbeat(&mut tx, me, now, ttl, terms.load).await?;
+    if !renewed {
+        if !instance::revive(&mut tx, me, now, ttl).await? {
+            return Err(Error::Superseded);
+        }
+        // Somebody may have started meanwhile that it cannot be beside, or the store may have been
+        // changed to what this program does not work with.
+        instance::check(&mut tx, terms.info).await?;
+        catalog.verify().await?;
     }
     // In this order: every holder that is seen has registered before, so it is in the list.
     // The other way round a newcomer's fresh lease looks like one of nobody.
@@ -69,16 +85,20 @@ pub(crate) async fn run(
     let mut round = Round::default();
     let live = || instances.iter().filter(|instance| instance.live);
     round.level = live().map(|instance| instance.info.level).min().unwrap_or(0);
+    let others = live().filter(|instance| instance.info.id != me.0);
+    let open = |other: &&Instance| other.info.roles.has(Role::Frontend) && !other.load.draining;
+    round.frontends = others.filter(open).count();
     let mut buried = BTreeMap::new();
     for job in Job::ALL {
-        let able = live().filter(|instance| instance.info.roles.has(job.role()));
-        let able: Vec<_> = able.map(|instance| instance.info.id).collect();
-        let wanted = shares(job.name(), job.partitions(), &able);
+        let wanted = wanted(job, live());
+        let gone_after = if job.is_share() { terms.options.share_ttl } else { ttl };
         for n in 0..job.partitions() {
             let Some(lease) = leases.get(&(job, n)) else { continue };
-            // After a missed renewal everything is taken anew, at a new epoch.
-            let mine = renewed && (lease.holder, lease.incarnation) == (Some(me.0), me.1);
-            let wanted = wanted.get(usize::from(n)) == Some(&me.0);
+            // After a missed renewal everything is taken anew, at a new epoch; but shares of limits,
+            // which nobody has taken meanwhile, are still in use.
+            let mine = (renewed || job.is_share())
+                && (lease.holder, lease.incarnation) == (Some(me.0), me.1);
+            let wanted = wanted.get(&n) == Some(&me.0);
             match (mine, wanted) {
                 (true, true) => {
                     round.held.insert((job, n), lease.epoch);
@@ -96,7 +116,10 @@ pub(crate) async fn run(
                         args![job.name(), i64::from(n), lease.epoch, me.0, lease.incarnation];
                     round.changed |= tx.execute(&RELEASE, args).await? == 1;
                 }
-                (false, true) if free(&mut tx, lease, me, &instances, now, &mut buried).await? => {
+                (false, true)
+                    if free(&mut tx, lease, me, &instances, (now, gone_after), &mut buried)
+                        .await? =>
+                {
                     let args = args![job.name(), i64::from(n), lease.epoch, me.0, me.1, now];
                     if tx.execute(&TAKE, args).await? == 1 {
                         round.held.insert((job, n), Epoch(lease.epoch.0 + 1));
@@ -117,7 +140,7 @@ async fn free(
     lease: &Lease,
     me: (InstanceId, Incarnation),
     instances: &[Instance],
-    now: Timestamp,
+    (now, gone_after): (Timestamp, Duration),
     buried: &mut BTreeMap<InstanceId, bool>,
 ) -> Result<bool, Error> {
     let Some(holder) = lease.holder.filter(|holder| *holder != me.0) else { return Ok(true) };
@@ -127,6 +150,9 @@ async fn free(
     if instance.live {
         // Started again since: the process that held it is gone.
         return Ok(instance.incarnation > lease.incarnation);
+    }
+    if !instance.left && instance.heartbeat_at.plus(gone_after) > now {
+        return Ok(false);
     }
     if let Some(done) = buried.get(&holder) {
         return Ok(*done);

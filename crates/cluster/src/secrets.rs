@@ -18,6 +18,11 @@ const VERSION: u8 = 1;
 
 statements! {
     GET = "SELECT sealed FROM secret WHERE name = $1";
+    /// Nobody else changes it before the transaction ends; on SQLite there is one writer anyway.
+    GET_TO_CHANGE = {
+        sqlite: "SELECT sealed FROM secret WHERE name = $1",
+        postgres: "SELECT sealed FROM secret WHERE name = $1 FOR UPDATE"
+    };
     ADD = "INSERT INTO secret (name, sealed, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
     PUT = "INSERT INTO secret (name, sealed, created_at) VALUES ($1, $2, $3)
         ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed, created_at = excluded.created_at";
@@ -142,6 +147,17 @@ pub async fn get_or_create(
     catalog.execute(Priority::Api, &ADD, args![name, sealed, now]).await?;
     let found = get(catalog, key, name).await?;
     found.ok_or_else(|| Error::Sealed { name: name.to_owned() })
+}
+
+/// Reads a secret in the transaction that is about to [`put`] it: what two do at once happens one after
+/// the other.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_to_change(tx: &mut Tx, key: &Key, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    let row = tx.fetch_optional(&GET_TO_CHANGE, args![name]).await?;
+    let Some(row) = row else { return Ok(None) };
+    key.open(name, &row.get::<Vec<u8>>("sealed")?).map(Some)
 }
 
 /// Replaces a secret, within a transaction.

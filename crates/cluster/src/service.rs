@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_bus::{Bus, Subscription, Topic};
 use muster_catalog::Catalog;
-use muster_types::{Incarnation, InstanceId};
+use muster_types::{Incarnation, InstanceId, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Held, InstanceInfo, Job, Member};
+use crate::limit::Share;
+use crate::{Error, Held, InstanceInfo, Job, Load, Member, instances};
 
 /// Times of the leases; the same on all instances of an installation.
 #[derive(Clone, Debug)]
@@ -23,6 +24,9 @@ pub struct Options {
     pub renew: Duration,
     /// How long after it stopped showing a partition as held it lets another take it.
     pub hand_over: Duration,
+    /// How long after its last renewal the shares of limits of an instance that did not say goodbye are
+    /// taken over. It may use them for two thirds of that without sight of the catalog.
+    pub share_ttl: Duration,
 }
 
 impl Default for Options {
@@ -31,6 +35,7 @@ impl Default for Options {
             ttl: Duration::from_secs(9),
             renew: Duration::from_secs(3),
             hand_over: Duration::from_millis(250),
+            share_ttl: Duration::from_secs(300),
         }
     }
 }
@@ -42,7 +47,11 @@ pub struct Cluster {
     incarnation: Incarnation,
     leases: Arc<BTreeMap<Job, watch::Receiver<Held>>>,
     level: watch::Receiver<u32>,
+    frontends: watch::Receiver<usize>,
 }
+
+/// Tells how busy this process is.
+type TellLoad = Box<dyn FnMut() -> Load + Send>;
 
 /// Renews the leases; to be run.
 pub struct Service {
@@ -51,17 +60,54 @@ pub struct Service {
     hints: Box<dyn Subscription>,
     options: Options,
     next: Instant,
+    load: Option<TellLoad>,
 }
 
 /// Two rounds on hints are at least this far apart.
 const HINTED_ROUNDS_APART: Duration = Duration::from_millis(50);
 
+/// Registers; waits for an instance that is in the way as long as it may only have vanished.
+async fn register(
+    catalog: &Catalog,
+    info: &InstanceInfo,
+    options: &Options,
+) -> Result<Member, Error> {
+    let deadline = Instant::now() + options.ttl + options.renew;
+    let mut first: Option<(InstanceId, Timestamp)> = None;
+    loop {
+        let clash = match Member::register(catalog.clone(), info, options.clone()).await {
+            Err(Error::Clash(clash)) => clash,
+            other => return other,
+        };
+        let all = instances(catalog).await?;
+        let seen = all.iter().find(|other| other.info.id == clash.id).map(|it| it.heartbeat_at);
+        match (first, seen) {
+            (Some((id, before)), Some(now)) if id == clash.id && now > before => {
+                return Err(clash.into());
+            }
+            (Some((id, _)), _) if id == clash.id => {}
+            (_, Some(now)) => {
+                tracing::warn!(%clash, "waiting to see whether it still lives");
+                first = Some((clash.id, now));
+            }
+            (_, None) => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(clash.into());
+        }
+        tokio::time::sleep(options.renew / 6).await;
+    }
+}
+
 impl Cluster {
     /// Registers this process and takes its share of every lease that is free: a lone instance
     /// holds all of them when this returns.
     ///
+    /// An instance that this one cannot be beside gets the time it takes to see whether it still lives:
+    /// one that renews meanwhile is in the way, one that does not is gone.
+    ///
     /// # Errors
-    /// When the catalog fails.
+    /// [`Error::Clash`] with the instance that is in the way, or the catalog's.
     pub async fn start(
         catalog: Catalog,
         bus: Arc<dyn Bus>,
@@ -69,18 +115,22 @@ impl Cluster {
         options: Options,
     ) -> Result<(Self, Service), Error> {
         let hints = bus.subscribe(&[Topic::Cluster]);
-        let mut member = Member::register(catalog, &info, options.clone()).await?;
-        let next = member.round().await?.next;
+        let mut member = Box::pin(register(&catalog, &info, &options)).await?;
+        // Whoever takes old parts of the store away looks at who is registered: only now is it certain
+        // that nobody has done so unseen.
+        catalog.verify().await?;
+        let next = Box::pin(member.round()).await?.next;
         let leases = Job::ALL.map(|job| (job, member.leases(job))).into();
         let cluster = Self {
             id: info.id,
             incarnation: member.incarnation(),
             leases: Arc::new(leases),
             level: member.level(),
+            frontends: member.frontends(),
         };
         // Others have to share with the newcomer.
         bus.publish(Topic::Cluster, Bytes::new());
-        Ok((cluster, Service { member, bus, hints, options, next }))
+        Ok((cluster, Service { member, bus, hints, options, next, load: None }))
     }
 
     /// This instance.
@@ -102,6 +152,19 @@ impl Cluster {
         self.leases[&job].clone()
     }
 
+    /// This instance's part of a limit; `job` is one of those whose partitions are shares.
+    #[must_use]
+    pub fn share(&self, job: Job) -> Share {
+        debug_assert!(job.is_share(), "{job:?} is work, not a limit");
+        Share::leased(self.leases(job))
+    }
+
+    /// How many other live instances take agents, as of the last heartbeat.
+    #[must_use]
+    pub fn other_frontends(&self) -> usize {
+        *self.frontends.borrow()
+    }
+
     /// The newest format all live instances read; write no newer ones.
     #[must_use]
     pub fn level(&self) -> u32 {
@@ -110,12 +173,19 @@ impl Cluster {
 }
 
 impl Service {
+    /// With something that tells how busy this process is; asked before each heartbeat.
+    #[must_use]
+    pub fn with_load(mut self, load: impl FnMut() -> Load + Send + 'static) -> Self {
+        self.load = Some(Box::new(load));
+        self
+    }
+
     /// Renews until `shutdown`, then lets everything go at once. Dropped, the leases expire.
     ///
     /// Whoever works under a lease must have stopped before `shutdown` is cancelled.
     ///
     /// # Errors
-    /// [`Error::Superseded`]: the process must stop.
+    /// [`Error::Superseded`], [`Error::Clash`]: the process must stop.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut bus_is_alive = true;
         let mut last = Instant::now();
@@ -130,6 +200,9 @@ impl Service {
                 }
             }
             last = Instant::now();
+            if let Some(load) = &mut self.load {
+                self.member.set_load(&load());
+            }
             match self.member.round().await {
                 Ok(after) => {
                     self.next = after.next;
@@ -137,7 +210,7 @@ impl Service {
                         self.bus.publish(Topic::Cluster, Bytes::new());
                     }
                 }
-                Err(Error::Superseded) => return Err(Error::Superseded),
+                Err(error) if error.is_final() => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "renewing the leases failed");
                     self.next = last + self.options.renew / 6;

@@ -45,8 +45,9 @@ impl TempCatalog {
     }
 
     async fn open(url: String, dir: tempfile::TempDir, options: Options) -> anyhow::Result<Self> {
-        let catalog = Catalog::open(&url, options).await.context("open the catalog")?;
-        catalog.migrate().await.context("migrate the catalog")?;
+        // Boxed, or the types of all tests that await it are too deep for the compiler.
+        let catalog = Box::pin(Catalog::open(&url, options)).await.context("open the catalog")?;
+        Box::pin(catalog.migrate()).await.context("migrate the catalog")?;
         Ok(Self { catalog, url, dir })
     }
 

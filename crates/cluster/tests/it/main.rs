@@ -1,7 +1,9 @@
 //! The cluster, on SQLite and on a real PostgreSQL.
 
+mod clashes;
 mod feed;
 mod leases;
+mod limits;
 mod safety;
 mod secrets;
 mod support;

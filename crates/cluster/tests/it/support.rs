@@ -30,6 +30,7 @@ pub fn options() -> Options {
         ttl: Duration::from_secs(120),
         renew: Duration::from_secs(1),
         hand_over: Duration::from_millis(10),
+        share_ttl: Duration::from_secs(300),
     }
 }
 
@@ -47,6 +48,7 @@ pub fn info(n: u128, roles: &[Role], level: u32) -> InstanceInfo {
         version: "0.1.0".to_owned(),
         level,
         addresses: vec!["127.0.0.1:1".to_owned()],
+        facts: muster_cluster::Facts::default(),
     }
 }
 
@@ -68,9 +70,12 @@ impl Node {
         level: u32,
         options: Options,
     ) -> Self {
+        Self::start_with(world, info(n, roles, level), options).await
+    }
+
+    pub async fn start_with(world: &World, info: InstanceInfo, options: Options) -> Self {
         let (catalog, bus) = (world.temp.catalog.clone(), world.bus.clone());
-        let (cluster, service) =
-            Cluster::start(catalog, bus, info(n, roles, level), options).await.unwrap();
+        let (cluster, service) = Cluster::start(catalog, bus, info, options).await.unwrap();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(service.run(shutdown.clone()));
         Self { cluster, shutdown, task }
