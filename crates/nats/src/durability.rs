@@ -53,7 +53,9 @@ pub async fn durability(connection: &Connection, expected: &Expected) -> Vec<Fin
             return findings;
         }
     };
-    if let Some(max) = account.limits.max_storage.and_then(|max| u64::try_from(max).ok()) {
+    if let Some(max) = account.limits.max_storage.and_then(|max| u64::try_from(max).ok())
+        && max > 0
+    {
         full("the account", account.storage, max, &mut findings);
     }
     if expected.replicas < 3 {

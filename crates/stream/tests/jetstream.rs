@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use muster_nats::Options;
 use muster_stream::conformance::{self, Harness, content, read_all, record};
-use muster_stream::jetstream::{JetStream, JetStreamOptions, OpenError, stream_names};
-use muster_stream::{AppendError, ReadError, Stream};
+use muster_stream::jetstream::{Begin, JetStream, JetStreamOptions, OpenError, stream_names};
+use muster_stream::{AppendError, ReadError, Reader, Stream};
 use muster_testkit::{Nats, NatsOptions};
 use muster_types::{Pos, Record, Shard};
 use parking_lot::Mutex;
@@ -83,6 +83,18 @@ async fn insist(stream: &JetStream, records: &[Record]) -> Vec<Pos> {
     }
 }
 
+/// A reader, as soon as there is one.
+async fn insist_reading(stream: &JetStream, after: Vec<(Shard, Pos)>) -> Box<dyn Reader> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match stream.reader(after.clone()).await {
+            Ok(reader) => return reader,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_the_death_of_a_server() {
     let mut nats = Nats::start().unwrap();
@@ -148,7 +160,7 @@ async fn a_lost_node_loses_and_reorders_nothing() {
     // Another instance reads what is there.
     let other = open(&nats, "m").await;
     let from_start = Shard::all().map(|shard| (shard, Pos(0))).collect();
-    let mut reader = other.reader(from_start).await.unwrap();
+    let mut reader = insist_reading(&other, from_start).await;
     let mut last = std::collections::BTreeMap::new();
     let mut found = std::collections::BTreeMap::new();
     while found.len() < (APPENDERS * APPENDS) as usize {
@@ -226,7 +238,7 @@ async fn what_is_not_fit_is_refused_with_what_to_do() {
     assert!(prefix.contains("subject_prefix"), "{prefix}");
     // A stream that somebody changed so that it loses records.
     drop(open(&nats, "m").await);
-    let client = async_nats::connect(nats.url()).await.unwrap();
+    let client = async_nats::connect(nats.url_of(0)).await.unwrap();
     let context = async_nats::jetstream::new(client);
     let name = &stream_names("m")[3];
     let mut config = context.get_stream(name).await.unwrap().cached_info().config.clone();
@@ -245,13 +257,36 @@ async fn a_stream_that_was_made_anew_is_not_mistaken_for_the_old_one() {
     }
     let last = stream.append(vec![record(1, "last")]).await.unwrap()[0];
     stream.close().await;
-    let client = async_nats::connect(nats.url()).await.unwrap();
+    let client = async_nats::connect(nats.url_of(0)).await.unwrap();
     let context = async_nats::jetstream::new(client);
     context.delete_stream(&stream_names("m")[0]).await.unwrap();
     let stream = open(&nats, "m").await;
     stream.append(vec![record(1, "new")]).await.unwrap();
     let error = stream.reader(vec![(shard(1), last)]).await.err().unwrap().to_string();
     assert!(error.contains("made anew"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_new_streams_begin_above_what_was_read() {
+    let nats = Nats::start().unwrap();
+    let read = Pos(1_234_567_890_123);
+    let begin = Begin::Above { floor: Pos(read.0 + 5), shards: vec![(shard(1), read)] };
+    let options = JetStreamOptions { begin, ..options(&nats, "m", 1 << 30) };
+    let stream = JetStream::open(options).await.unwrap();
+    let new = stream.append(vec![record(1, "new"), record(2, "new")]).await.unwrap();
+    assert!(new.iter().all(|pos| pos.0 > read.0 + 5));
+    let mut reader = stream.reader(vec![(shard(1), read), (shard(2), Pos(0))]).await.unwrap();
+    assert_eq!(conformance::read(&mut *reader, 2).await.len(), 2);
+    // Who had read less than was read lacks something, and so does who had read more.
+    for after in [Pos(0), Pos(read.0 - (1 << 20)), Pos(read.0 + (1 << 16))] {
+        let refused = stream.reader(vec![(shard(1), after)]).await;
+        assert!(matches!(refused, Err(ReadError::TrimmedBelow { .. })), "{after}");
+    }
+    stream.close().await;
+    let refused = Begin::Refused("bring it back".to_owned());
+    let options = JetStreamOptions { begin: refused, ..self::options(&nats, "n", 1 << 30) };
+    let refused = JetStream::open(options).await.err().unwrap().to_string();
+    assert!(refused.contains("bring it back"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

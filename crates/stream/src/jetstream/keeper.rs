@@ -22,7 +22,7 @@ pub(super) async fn first(shared: &Shared) -> Result<(), OpenError> {
     let deadline = Instant::now() + shared.options.connection.first_wait.max(AGAIN);
     while shared.connection.is_connected() {
         shared.check_payload()?;
-        match setup::run(shared).await {
+        match setup::run(shared, true).await {
             Ok(()) => {
                 shared.state.send_replace(State::Ready);
                 break;
@@ -51,7 +51,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let now = status.borrow_and_update().clone();
         if now.connected && now.connects != looked {
-            match setup::run(&shared).await {
+            match setup::run(&shared, looked == 0).await {
                 Ok(()) => {
                     looked = now.connects;
                     if shared.state.send_replace(State::Ready) != State::Ready {

@@ -4,7 +4,7 @@
 //! here. A message without records is the beginning of a shard.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use muster_types::Record;
+use muster_types::{Pos, Record};
 
 /// The first byte of every message.
 const VERSION: u8 = 1;
@@ -37,14 +37,22 @@ impl Frames {
     }
 }
 
-/// The beginning of a shard.
-pub(super) fn beginning() -> Bytes {
-    Bytes::from_static(&[VERSION])
+/// Stands where a record's length would; no record is that long.
+const BEGINNING: u32 = u32::MAX;
+
+/// The beginning of a shard that was read up to `before` somewhere else, or never.
+pub(super) fn beginning(before: Pos) -> Bytes {
+    let mut out = BytesMut::with_capacity(13);
+    out.put_u8(VERSION);
+    out.put_u32_le(BEGINNING);
+    out.put_u64_le(before.0);
+    out.freeze()
 }
 
-/// Whether a message is the beginning of a shard.
-pub(super) fn is_beginning(message: &[u8]) -> bool {
-    message == [VERSION]
+/// When a message is the beginning of a shard: up to where it was read before.
+pub(super) fn as_beginning(mut message: &[u8]) -> Option<Pos> {
+    let is = message.try_get_u8() == Ok(VERSION) && message.try_get_u32_le() == Ok(BEGINNING);
+    if is { message.try_get_u64_le().ok().map(Pos) } else { None }
 }
 
 /// One message of several parts.
@@ -67,6 +75,9 @@ pub(super) fn decode(mut message: Bytes) -> Result<Vec<Record>, String> {
         Err(_) => return Err("the message is empty".to_owned()),
     }
     let mut records = Vec::new();
+    if message.starts_with(&BEGINNING.to_le_bytes()) {
+        return Ok(records);
+    }
     while message.has_remaining() {
         let length = message.try_get_u32_le().map_err(|_| "the message ends early")? as usize;
         if length > message.len() {
@@ -95,10 +106,10 @@ mod tests {
         second.push(&records[2]);
         let parts = [&first.bytes[..], &last.bytes, &second.bytes];
         let message = encode(parts.into_iter());
-        assert!(!is_beginning(&message));
+        assert_eq!(as_beginning(&message), None);
         assert_eq!(decode(message).unwrap(), records);
-        assert_eq!(decode(beginning()).unwrap(), []);
-        assert!(is_beginning(&beginning()));
+        assert_eq!(decode(beginning(Pos(7))).unwrap(), []);
+        assert_eq!(as_beginning(&beginning(Pos(7))), Some(Pos(7)));
     }
 
     proptest! {

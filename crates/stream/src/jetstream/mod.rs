@@ -47,7 +47,7 @@ use crate::{AppendError, Pressure, ReadError, Reader, Stream};
 
 pub use self::layout::stream_names;
 pub use self::metrics::Metrics;
-pub use self::options::{JetStreamOptions, OpenError};
+pub use self::options::{Begin, JetStreamOptions, OpenError};
 pub use self::sender::PUBLISH_WAIT;
 
 /// How long closing waits for what is on its way.

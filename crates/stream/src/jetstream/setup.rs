@@ -1,18 +1,24 @@
 //! The streams on the servers: made when they are missing, looked at when they are there.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, PublishErrorKind, RequestError,
+    RequestErrorKind,
+};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
 use muster_nats::Version;
+use muster_types::Pos;
 
 use super::layout::{self, STREAMS};
 use super::message;
+use super::options::Begin;
 use super::shared::Shared;
 
 /// The least bound of a stream: small quotas are kept by admission alone.
@@ -28,7 +34,9 @@ pub(super) enum Problem {
 }
 
 /// Makes sure that all streams are there and fit.
-pub(super) async fn run(shared: &Shared) -> Result<(), Problem> {
+///
+/// `may_create` is false once they were there: one that has vanished since is not replaced by an empty one.
+pub(super) async fn run(shared: &Shared, may_create: bool) -> Result<(), Problem> {
     match shared.connection.version() {
         Some(version) if version < Version::OLDEST => {
             return Err(Problem::Unfit(format!(
@@ -38,7 +46,7 @@ pub(super) async fn run(shared: &Shared) -> Result<(), Problem> {
         }
         _ => {}
     }
-    try_join_all((0..STREAMS).map(|stream| ensure(shared, stream))).await?;
+    try_join_all((0..STREAMS).map(|stream| ensure(shared, stream, may_create))).await?;
     Ok(())
 }
 
@@ -55,13 +63,14 @@ fn wanted(shared: &Shared, stream: usize) -> Config {
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
         num_replicas: shared.options.replicas,
+        first_sequence: shared.options.begin.first_sequence(),
         // Repeats are told apart by the fold; the servers need not remember ids.
         duplicate_window: Duration::from_millis(100),
         ..Config::default()
     }
 }
 
-async fn ensure(shared: &Shared, stream: usize) -> Result<(), Problem> {
+async fn ensure(shared: &Shared, stream: usize, may_create: bool) -> Result<(), Problem> {
     let config = wanted(shared, stream);
     let name = config.name.clone();
     let stream_handle = match shared.context.get_stream(&name).await {
@@ -71,8 +80,17 @@ async fn ensure(shared: &Shared, stream: usize) -> Result<(), Problem> {
         }
         Err(error) => {
             let code = jetstream_code(&error);
+            if !shared.connection.client().server_info().jetstream && nobody_answers(&error) {
+                return Err(problem(Some(ErrorCode::JETSTREAM_NOT_ENABLED), String::new()));
+            }
             if code.is_none_or(|code| code != ErrorCode::STREAM_NOT_FOUND) {
                 return Err(problem(code, format!("stream {name} cannot be looked at: {error}")));
+            }
+            if !may_create {
+                return Err(Problem::Unfit(format!("stream {name} is gone from the NATS servers")));
+            }
+            if let Begin::Refused(why) = &shared.options.begin {
+                return Err(Problem::Unfit(format!("stream {name} is missing: {why}")));
             }
             tracing::info!(stream = name, replicas = config.num_replicas, "making a stream");
             // Two that make it at once make the same.
@@ -94,18 +112,18 @@ async fn ensure(shared: &Shared, stream: usize) -> Result<(), Problem> {
     for shard in layout::shards_of(stream) {
         let subject = shared.subject(shard);
         if !begun.iter().any(|(name, _)| *name == subject) {
-            begin(shared, subject).await?;
+            begin(shared, subject, shared.options.begin.read_before(shard)).await?;
         }
     }
     Ok(())
 }
 
 /// Writes the message a shard begins with, unless somebody did.
-async fn begin(shared: &Shared, subject: String) -> Result<(), Problem> {
+async fn begin(shared: &Shared, subject: String, before: Pos) -> Result<(), Problem> {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0");
     let published =
-        shared.context.publish_with_headers(subject, headers, message::beginning()).await;
+        shared.context.publish_with_headers(subject, headers, message::beginning(before)).await;
     let published = match published {
         Ok(acknowledged) => acknowledged.await,
         Err(error) => Err(error),
@@ -158,13 +176,17 @@ fn compare(wanted: &Config, info: &Info) -> Result<(), Problem> {
     Ok(())
 }
 
-fn jetstream_code(error: &async_nats::jetstream::context::GetStreamError) -> Option<ErrorCode> {
+fn jetstream_code(error: &GetStreamError) -> Option<ErrorCode> {
     match error.kind() {
-        async_nats::jetstream::context::GetStreamErrorKind::JetStream(error) => {
-            Some(error.error_code())
-        }
+        GetStreamErrorKind::JetStream(error) => Some(error.error_code()),
         _ => None,
     }
+}
+
+/// Servers without JetStream say nothing at all.
+fn nobody_answers(error: &GetStreamError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<RequestError>());
+    source.is_some_and(|error| error.kind() == RequestErrorKind::NoResponders)
 }
 
 /// What the servers say will not change by itself.

@@ -167,8 +167,13 @@ pub(super) async fn check(shared: &Shared, shard: Shard, after: Pos) -> Result<(
             return Err(unavailable(format!("NATS does not say where a shard begins: {error}")));
         }
     };
-    let nothing_trimmed = message::is_beginning(&first.payload);
-    if layout::sequence(after) < first.sequence && !(nothing_trimmed && after == Pos(0)) {
+    // A shard that stands at its beginning lacks nothing that came after that. What came before, in a
+    // stream that is no more, was read up to the position the beginning names, and no further.
+    let lacks_nothing = match message::as_beginning(&first.payload) {
+        Some(before) => after == before,
+        None => false,
+    };
+    if layout::sequence(after) < first.sequence && !lacks_nothing {
         let oldest = layout::pos(first.sequence, 0);
         return Err(ReadError::TrimmedBelow { shard, after, oldest });
     }
