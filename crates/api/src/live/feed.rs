@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::watch::announce;
 use super::{LiveEnd, LiveOutcome, LiveRows, fill};
@@ -20,17 +20,27 @@ use crate::audit;
 use crate::auth::store;
 use crate::caller::Caller;
 use crate::hunts::view::Coverage;
-use crate::problem::Result;
+use crate::problem::{Problem, Result};
 use crate::state::ApiState;
 
 /// Progress is looked at this often at most.
 const PROGRESS: Duration = Duration::from_millis(50);
 /// How often the watch is renewed and the caller's token looked at.
 const RENEW: Duration = Duration::from_secs(4);
+/// How often workers are told that somebody looks on: whoever took shards over knows nothing of it.
+const ANNOUNCE: Duration = Duration::from_secs(1);
 /// A hunt whose time is up is given this long to say so itself.
 const GRACE: Duration = Duration::from_secs(5);
-/// Records remembered as sent. Beyond it rows still come, but gaps stay to the results.
+/// Records remembered as sent. Beyond it rows still come, but those that hints did not bring are left to
+/// the results; the end says so.
 const SEEN_MAX: usize = 1_000_000;
+/// Rows that hints did not bring are looked for this long after they were missed: they are stored a
+/// second after they came.
+const SETTLE: Duration = Duration::from_millis(1_500);
+/// Each look reads all rows of the hunt, so looks come less often the more there were.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(24);
+/// Before the end a look may hold the stream up for this long.
+const LOOK_TIME: Duration = Duration::from_secs(5);
 
 /// What a worker publishes of one record.
 #[derive(Deserialize)]
@@ -72,6 +82,11 @@ pub(super) struct Feed {
     seen: HashSet<(u8, u64)>,
     /// Hints were missed: what is committed has to be looked through before the end.
     behind: bool,
+    /// When to look, before the end.
+    look_at: Option<Instant>,
+    look_every: Duration,
+    /// What cannot be sent any more, in words.
+    missing: Option<String>,
     told: Option<Counts>,
     /// Microseconds by which the database's clock is ahead of ours: hunts live by the former.
     ahead: i64,
@@ -90,6 +105,9 @@ impl Feed {
             send,
             seen: HashSet::new(),
             behind: false,
+            look_at: None,
+            look_every: SETTLE,
+            missing: None,
             told: None,
             ahead: 0,
             rows: 0,
@@ -124,13 +142,13 @@ impl Feed {
         });
         let shutdown = self.state.shutdown.clone();
         let mut changes = self.state.hunts.changes();
-        let mut renew = ticks(RENEW);
+        let (mut renew, mut announced) = (ticks(RENEW), ticks(ANNOUNCE));
         let mut granted = None;
         let mut progress = ticks(PROGRESS);
         let mut dirty = true;
         self.compare_clocks().await?;
         if self.behind {
-            self.fill().await?;
+            self.fill(None).await?;
         }
         loop {
             tokio::select! {
@@ -139,7 +157,7 @@ impl Feed {
                 () = shutdown.cancelled() => return Ok(Over::Shutdown),
                 hint = hints.next() => match hint {
                     Some(Hint::Message(_, content)) => self.take(&content).await?,
-                    Some(Hint::Gap) => self.behind = true,
+                    Some(Hint::Gap) => self.missed(),
                     None => return Ok(Over::Shutdown),
                 },
                 changed = changes.changed() => {
@@ -154,9 +172,10 @@ impl Feed {
                         return Ok(Over::Ended);
                     }
                 }
+                () = until(self.look_at) => self.look().await,
+                _ = announced.tick() => announce(&*self.state.bus, self.hunt),
                 _ = renew.tick() => {
                     dirty = true;
-                    announce(&*self.state.bus, self.hunt);
                     self.compare_clocks().await?;
                     let (token, now) = (self.caller.principal.token_no, self.caller.now());
                     if !store::is_live(&self.state.catalog, token, now).await? {
@@ -177,7 +196,7 @@ impl Feed {
     /// Sends what one record brought, if the caller may see its agent and has not had it.
     async fn take(&mut self, content: &[u8]) -> Result<()> {
         let Ok(record) = serde_json::from_slice::<Record>(content) else {
-            self.behind = true;
+            self.missed();
             return Ok(());
         };
         if !self.access.allows(self.access.org, AgentNo(record.agent)) {
@@ -185,7 +204,7 @@ impl Feed {
         }
         if record.truncated {
             // Too large for a hint; the segment has all of it.
-            self.behind = true;
+            self.missed();
         } else if !record.rows.is_empty() && self.remember(record.shard, record.pos) {
             self.rows(record.agent, record.rows).await?;
         }
@@ -210,11 +229,12 @@ impl Feed {
         let counts = self.state.hunts.coverage(self.hunt, &self.access).await?;
         let Some(counts) = counts else { return Ok(true) };
         let over = self.is_over(&hunt, &counts);
-        if over {
-            let stored = counts.row_count;
-            if self.behind || stored.is_none_or(|stored| stored != self.rows) {
-                self.fill().await?;
-            }
+        let stored = counts.row_count;
+        if over && (self.behind || stored.is_none_or(|stored| stored != self.rows)) {
+            self.fill(None).await?;
+        } else if stored.is_some_and(|stored| stored > self.rows) {
+            // Stored, and no hint has brought it: perhaps one that is on its way does.
+            self.missed();
         }
         if self.told.as_ref() != Some(&counts) {
             self.event("progress", &Coverage::from(&counts)).await?;
@@ -228,8 +248,12 @@ impl Feed {
                 _ => HuntState::Expired,
             };
             let state = state.to_string();
+            let missing = self.missing.take().or_else(|| {
+                let less = stored?.checked_sub(self.rows).filter(|less| *less > 0)?;
+                Some(format!("{less} rows are stored that could not be read"))
+            });
             let coverage = Coverage::from(&counts);
-            let end = LiveEnd { state, coverage, row_count: self.rows };
+            let end = LiveEnd { state, coverage, row_count: self.rows, missing };
             self.event("end", &end).await?;
         }
         Ok(over)
@@ -247,14 +271,52 @@ impl Feed {
         Ok(())
     }
 
-    async fn fill(&mut self) -> Result<()> {
-        if self.seen.len() >= SEEN_MAX {
-            return Ok(());
+    /// Hints did not bring everything: the segments are looked through in a moment, and at the end.
+    fn missed(&mut self) {
+        self.behind = true;
+        self.look_at.get_or_insert_with(|| Instant::now() + self.look_every);
+    }
+
+    /// Looks before the end. What fails now is tried again, and told at the end.
+    async fn look(&mut self) {
+        self.look_at = None;
+        self.look_every = (self.look_every * 2).min(LOOK_EVERY_MAX);
+        if let Err(problem) = self.fill(Some(LOOK_TIME)).await {
+            tracing::debug!(hunt = %self.hunt, cause = problem.cause(), "looking for rows failed");
+            self.missed();
         }
-        let found = fill::missing(&self.state, &self.access, self.hunt, &mut self.seen).await?;
-        for found in found {
-            self.rows(found.agent, found.rows).await?;
+    }
+
+    /// Sends what is stored and was not sent; a page of it within `time`.
+    async fn fill(&mut self, time: Option<Duration>) -> Result<()> {
+        let mut after = None;
+        loop {
+            if self.seen.len() >= SEEN_MAX {
+                let text = "more came than a stream remembers, and hints of it were lost";
+                self.missing = Some(text.to_owned());
+                return Ok(());
+            }
+            let (state, access) = (&self.state, &self.access);
+            let page = fill::missing(state, access, self.hunt, after, &mut self.seen);
+            // Nothing counts as sent while the page is being read.
+            let page = match time {
+                Some(time) => timeout(time, page).await.map_err(|_| late())??,
+                None => page.await?,
+            };
+            for found in page.found {
+                self.rows(found.agent, found.rows).await?;
+            }
+            match page.next {
+                fill::Next::Page(last) => after = Some(last),
+                fill::Next::Cut => {
+                    let text = "one answer has more rows than can be read at once";
+                    self.missing = Some(text.to_owned());
+                    return Ok(());
+                }
+                fill::Next::End => break,
+            }
         }
+        self.behind = false;
         Ok(())
     }
 
@@ -291,6 +353,17 @@ impl Feed {
         audit::append(&mut tx, self.state.instance, entry).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+fn late() -> Problem {
+    Problem::unavailable("the rows could not be read in time", "")
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

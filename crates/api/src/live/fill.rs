@@ -10,8 +10,10 @@ use crate::problem::{Code, Problem, Result};
 use crate::sql::{Format, Question, collect};
 use crate::state::ApiState;
 
-const ROWS_MAX: u64 = 100_000;
-const BYTES_MAX: usize = 64 << 20;
+/// Rows of one look.
+const ROWS_MAX: u64 = 20_000;
+/// Bytes of one look; it fails beyond.
+const BYTES_MAX: usize = 256 << 20;
 /// What the server adds to a row; hints carry rows as the agents sent them.
 const SYSTEM: [&str; 11] = [
     "endpoint_name",
@@ -33,15 +35,39 @@ pub(super) struct Found {
     pub(super) rows: Vec<Box<RawValue>>,
 }
 
-/// Reads the committed rows of a hunt and returns those of records not in `seen`, which then are.
+/// A record's shard and position.
+pub(super) type Place = (u8, u64);
+
+/// A part of what is stored.
+pub(super) struct Page {
+    pub(super) found: Vec<Found>,
+    pub(super) next: Next,
+}
+
+/// What comes after a page.
+pub(super) enum Next {
+    /// More, behind this record.
+    Page(Place),
+    /// A record that is longer than a page: its rest cannot be read.
+    Cut,
+    /// Nothing.
+    End,
+}
+
+/// Reads the committed rows of a hunt behind `after` and returns those of records not in `seen`, which
+/// then are.
 pub(super) async fn missing(
     state: &ApiState,
     access: &Access,
     hunt: HuntNo,
-    seen: &mut HashSet<(u8, u64)>,
-) -> Result<Vec<Found>> {
+    after: Option<Place>,
+    seen: &mut HashSet<Place>,
+) -> Result<Page> {
+    let behind = after.map_or_else(String::new, |(shard, pos)| {
+        format!("WHERE _shard > {shard} OR (_shard = {shard} AND _pos > {pos}) ")
+    });
     let question = Question {
-        sql: format!("SELECT *, _shard, _pos FROM hunt_{hunt} ORDER BY _shard, _pos, _row"),
+        sql: format!("SELECT *, _shard, _pos FROM hunt_{hunt} {behind}ORDER BY _shard, _pos, _row"),
         access: access.clone(),
         format: Format::Ndjson,
         time: None,
@@ -50,30 +76,43 @@ pub(super) async fn missing(
     };
     let lines = match collect(state, question, BYTES_MAX).await {
         // The table of an ad-hoc query appears with its first row.
-        Err(problem) if problem.code() == Code::InvalidQuery => return Ok(Vec::new()),
+        Err(problem) if problem.code() == Code::InvalidQuery => {
+            return Ok(Page { found: Vec::new(), next: Next::End });
+        }
         lines => lines?,
     };
-    let mut found: Vec<Found> = Vec::new();
-    let mut last = None;
+    let mut records: Vec<(Place, Found)> = Vec::new();
+    let mut row_count = 0;
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let mut row: Map<String, Value> =
             serde_json::from_slice(line).map_err(Problem::internal)?;
         let Some((place, agent)) = place(&row) else { continue };
-        if last != Some(place) {
-            if !seen.insert(place) {
-                continue;
-            }
-            last = Some(place);
-            found.push(Found { agent, rows: Vec::new() });
+        row_count += 1;
+        if records.last().is_none_or(|(last, _)| *last != place) {
+            records.push((place, Found { agent, rows: Vec::new() }));
+        }
+        if seen.contains(&place) {
+            continue;
         }
         // In place, because removing one by one would change the order of the others.
         row.retain(|name, _| !SYSTEM.contains(&name.as_str()));
         let text = serde_json::value::to_raw_value(&row).map_err(Problem::internal)?;
-        if let Some(found) = found.last_mut() {
+        if let Some((_, found)) = records.last_mut() {
             found.rows.push(text);
         }
     }
-    Ok(found)
+    let mut next = Next::End;
+    if row_count >= ROWS_MAX {
+        // Of the last record there may be more.
+        let last = records.pop();
+        next = match (records.last(), last) {
+            (Some((place, _)), _) => Next::Page(*place),
+            (None, Some((place, _))) if seen.contains(&place) => Next::Page(place),
+            _ => Next::Cut,
+        };
+    }
+    let found = records.into_iter().filter(|(place, _)| seen.insert(*place));
+    Ok(Page { found: found.map(|(_, found)| found).collect(), next })
 }
 
 fn place(row: &Map<String, Value>) -> Option<((u8, u64), u32)> {

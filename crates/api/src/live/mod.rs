@@ -66,11 +66,16 @@ pub struct LiveEnd {
     pub coverage: Coverage,
     /// Rows that were sent in this stream.
     pub row_count: u64,
+    /// What is stored and could not be sent, in words; the hunt's results have it. Left out when
+    /// everything was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// Follows a hunt: events `rows` ([`LiveRows`]), `outcome` ([`LiveOutcome`]), `progress`
-/// ([`Coverage`]) and, when it is over, `end` ([`LiveEnd`]). Nothing is lost by joining late. Closing
-/// the connection does not stop the hunt: `POST /v1/hunts/{no}/stop` does.
+/// ([`Coverage`]) and, when it is over, `end` ([`LiveEnd`]). Nothing is lost by joining late, or when an
+/// instance dies meanwhile: what hints did not bring is read from the store. Every row comes once, or `end`
+/// says what is missing. Closing the connection does not stop the hunt: `POST /v1/hunts/{no}/stop` does.
 #[utoipa::path(get, path = "/hunts/{no}/live", operation_id = "hunts.live", tag = "hunts",
     params(("no" = u64, Path)),
     responses((status = OK, description = "Events.", content_type = "text/event-stream",

@@ -43,6 +43,7 @@ async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError
     let bar = progress_bar();
     let mut coverage = Value::Null;
     let mut ended = false;
+    let mut missing: Option<String> = None;
     let mut errors: Vec<String> = Vec::new();
     while let Some(Event { name, data }) = events.next().await? {
         let data: Value = serde_json::from_str(&data).map_err(|error| {
@@ -70,6 +71,7 @@ async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError
             }
             "end" => {
                 coverage = data["coverage"].clone();
+                missing = data["missing"].as_str().map(str::to_owned);
                 ended = true;
                 break;
             }
@@ -97,6 +99,10 @@ async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError
             "… and {} more; see: muster sql \"SELECT * FROM errors WHERE hunt = {no}\"",
             errors.len() - 20
         );
+    }
+    if let Some(missing) = missing {
+        let message = format!("not all rows came: {missing}; all of them: muster results {no}");
+        return Err(CliError::new(Exit::Partial, message));
     }
     verdict(&coverage, no)
 }
