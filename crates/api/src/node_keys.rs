@@ -62,8 +62,7 @@ pub(crate) async fn rotate(
     caller: Caller,
 ) -> Result<(StatusCode, axum::Json<RotatedNodeKey>)> {
     let mut tx = state.begin().await?;
-    let rotated =
-        node_key::rotate_keys_in(&mut tx, &state.catalog, &state.secret_key, caller.now());
+    let rotated = node_key::rotate_keys_in(&mut tx, &state.secret_key, caller.now());
     let no = rotated.await.map_err(failed)?;
     caller.record(&mut tx, format!("node_key/{no}"), json!({})).await?;
     tx.commit().await?;
@@ -80,8 +79,7 @@ pub(crate) async fn retire(
     Path(no): Path<u8>,
 ) -> Result<StatusCode> {
     let mut tx = state.begin().await?;
-    let retired =
-        node_key::retire_key_in(&mut tx, &state.catalog, &state.secret_key, no, caller.now());
+    let retired = node_key::retire_key_in(&mut tx, &state.secret_key, no, caller.now());
     if !retired.await.map_err(failed)? {
         return Err(Problem::not_found(format_args!("node key {no} beside one that stays")));
     }

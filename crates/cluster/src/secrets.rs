@@ -128,6 +128,14 @@ pub async fn get(catalog: &Catalog, key: &Key, name: &str) -> Result<Option<Vec<
     key.open(name, &row.get::<Vec<u8>>("sealed")?).map(Some)
 }
 
+/// Whether there is a secret of this name, for whoever cannot open it.
+///
+/// # Errors
+/// The catalog's.
+pub async fn exists(catalog: &Catalog, name: &str) -> Result<bool, Error> {
+    Ok(catalog.fetch_optional(&GET, args![name]).await?.is_some())
+}
+
 /// Reads a secret, or keeps the one that `make` returns. Of several that start at once one wins,
 /// and all get its secret.
 ///

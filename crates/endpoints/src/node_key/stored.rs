@@ -63,7 +63,7 @@ pub async fn rotate_keys(
     now: Timestamp,
 ) -> Result<u8, Error> {
     let mut tx = catalog.begin(Priority::Api).await?;
-    let id = rotate_keys_in(&mut tx, catalog, seal, now).await?;
+    let id = rotate_keys_in(&mut tx, seal, now).await?;
     tx.commit().await?;
     Ok(id)
 }
@@ -74,12 +74,10 @@ pub async fn rotate_keys(
 /// As [`rotate_keys`].
 pub async fn rotate_keys_in(
     tx: &mut Tx,
-    catalog: &Catalog,
     seal: &secrets::Key,
     now: Timestamp,
 ) -> Result<u8, Error> {
-    // Not made here when missing: the caller's transaction is the one that writes.
-    let mut keys = read(catalog, seal).await?.unwrap_or_default();
+    let mut keys = read_to_change(tx, seal).await?;
     let gone = |key: &StoredKey| {
         key.retired_at.is_some_and(|at| at.plus(RETIRED_OVER).plus(FORGOTTEN_AFTER) <= now)
     };
@@ -107,7 +105,7 @@ pub async fn retire_key(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let mut tx = catalog.begin(Priority::Api).await?;
-    let done = retire_key_in(&mut tx, catalog, seal, id, now).await?;
+    let done = retire_key_in(&mut tx, seal, id, now).await?;
     tx.commit().await?;
     Ok(done)
 }
@@ -118,12 +116,11 @@ pub async fn retire_key(
 /// As [`retire_key`].
 pub async fn retire_key_in(
     tx: &mut Tx,
-    catalog: &Catalog,
     seal: &secrets::Key,
     id: u8,
     now: Timestamp,
 ) -> Result<bool, Error> {
-    let mut keys = read(catalog, seal).await?.unwrap_or_default();
+    let mut keys = read_to_change(tx, seal).await?;
     let others = keys.iter().any(|key| key.id != id && key.retired_at.is_none());
     let found = keys.iter_mut().find(|key| key.id == id && key.retired_at.is_none());
     let Some(key) = found.filter(|_| others) else { return Ok(false) };
@@ -145,6 +142,11 @@ pub(super) async fn read_or_create(
 
 async fn read(catalog: &Catalog, seal: &secrets::Key) -> Result<Option<Vec<StoredKey>>, Error> {
     secrets::get(catalog, seal, NAME).await?.map(|json| parse(&json)).transpose()
+}
+
+async fn read_to_change(tx: &mut Tx, seal: &secrets::Key) -> Result<Vec<StoredKey>, Error> {
+    let found = secrets::get_to_change(tx, seal, NAME).await?;
+    Ok(found.map(|json| parse(&json)).transpose()?.unwrap_or_default())
 }
 
 async fn write(tx: &mut Tx, seal: &secrets::Key, keys: &[StoredKey]) -> Result<(), Error> {
