@@ -65,13 +65,16 @@ impl PreparedScope {
         self.spec.online || self.condition.as_ref().is_some_and(Condition::is_volatile)
     }
 
-    /// The endpoints it means now. Labels and endpoints that are gone mean nobody.
+    /// The endpoints it means now. Labels and endpoints that are gone mean nobody, and so does a scope
+    /// that leaves out a label that is gone.
     #[must_use]
     pub fn endpoints(&self, snapshot: &Snapshot, org: OrgId, live: &dyn Live) -> RoaringBitmap {
         let mut set = self.candidates(snapshot, org);
         for name in &self.spec.exclude_labels {
-            if let Some(label) = snapshot.label(org, name) {
-                set -= &label.members;
+            match snapshot.label(org, name) {
+                Some(label) => set -= &label.members,
+                // It was deleted: whom it held is not known any more, and they were to be left out.
+                None => set.clear(),
             }
         }
         if !self.spec.online && self.condition.is_none() {
