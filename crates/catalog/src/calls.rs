@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Error;
+use crate::{Error, Stats};
 
 /// Questions of all handles of one catalog.
 #[derive(Debug)]
@@ -10,11 +10,12 @@ pub(crate) struct Calls {
     made: AtomicU64,
     /// How many are answered yet; all, except where a test says otherwise.
     left: AtomicU64,
+    pub(crate) stats: Stats,
 }
 
 impl Default for Calls {
     fn default() -> Self {
-        Self { made: AtomicU64::new(0), left: AtomicU64::new(u64::MAX) }
+        Self { made: AtomicU64::new(0), left: AtomicU64::new(u64::MAX), stats: Stats::default() }
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod calls;
 pub mod check;
+pub mod compat;
 pub mod conformance;
 pub mod copy;
 mod error;
@@ -22,6 +23,7 @@ mod postgres;
 mod row;
 mod sqlite;
 mod statement;
+mod stats;
 mod store;
 mod tx;
 mod value;
@@ -31,6 +33,7 @@ pub use migrate::{Applied, LEVEL, Migration, MigrationKind, Older, Program, Stat
 pub use options::{Database, Options};
 pub use row::{FromValue, Row};
 pub use statement::{Statement, parameter_count};
+pub use stats::{Pool, Stats};
 pub use store::Catalog;
 pub use tx::{Priority, Tx};
 pub use value::{Args, Kind, SqlType, Value};
@@ -38,6 +41,7 @@ pub use value::{Args, Kind, SqlType, Value};
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static Statement> {
-    let own = [feed::STATEMENTS, copy::STATEMENTS, postgres::STATEMENTS].concat();
+    let own =
+        [feed::STATEMENTS, compat::STATEMENTS, copy::STATEMENTS, postgres::STATEMENTS].concat();
     [own, migrate::statements(), conformance::ALL.concat()].concat()
 }

@@ -112,6 +112,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     8 "0008_cluster";
     9 "0009_stores";
     10 "0010_seeing";
+    13 "0013_yara";
 };
 
 /// Since which migration the store says what each of them asks of programs.

@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::calls::Calls;
 use crate::postgres::Postgres;
 use crate::sqlite::{self, Sqlite};
 use crate::tx::Inner;
 use crate::{
-    Args, Database, Error, Options, Priority, Program, Row, Statement, Status, Tx, feed, migrate,
+    Args, Database, Error, Options, Pool, Priority, Program, Row, Statement, Stats, Status, Tx,
+    feed, migrate,
 };
 use muster_types::Timestamp;
+use tracing::Instrument as _;
 
 /// A handle to the catalog; cheap to clone.
 #[derive(Clone, Debug)]
@@ -48,7 +50,14 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::open`].
     pub async fn open_read_only(url: &str) -> Result<Self, Error> {
-        let options = Options { connections_max: 2, ..Options::default() };
+        Self::open_read_only_with(url, Options { connections_max: 2, ..Options::default() }).await
+    }
+
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub async fn open_read_only_with(url: &str, options: Options) -> Result<Self, Error> {
         let store = match sqlite_path(url)? {
             Some(path) => Store::Sqlite(Sqlite::open_read_only(path, &options).await?),
             None => Store::Postgres(Postgres::open(url, &options, true).await?),
@@ -97,6 +106,25 @@ impl Catalog {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls.made()
+    }
+
+    /// What this catalog measures of itself, all handles together.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.calls.stats
+    }
+
+    /// Connections to the database in use; of SQLite those for reading.
+    #[must_use]
+    pub fn pool(&self) -> Pool {
+        match &*self.store {
+            Store::Sqlite(store) => Pool {
+                open: store.readers.size(),
+                idle: u32::try_from(store.readers.num_idle()).unwrap_or(u32::MAX),
+                allowed: store.readers.options().get_max_connections(),
+            },
+            Store::Postgres(store) => store.pool_now(),
+        }
     }
 
     /// From now on only so many more questions are answered, each statement of a transaction being one:
@@ -172,11 +200,16 @@ impl Catalog {
     /// Any [`Error`].
     pub async fn fetch_all(&self, s: &Statement, args: Args) -> Result<Vec<Row>, Error> {
         self.calls.count()?;
-        match &*self.store {
-            Store::Sqlite(store) => sqlite::fetch_all(&store.readers, s, args).await,
-            Store::Postgres(store) if self.stale => store.fetch_stale(s, &args).await,
-            Store::Postgres(store) => store.fetch_all(s, &args).await,
-        }
+        let (begun, stats) = (Instant::now(), &self.calls.stats);
+        let span = tracing::info_span!(target: "muster::span", "catalog read", statement = s.name);
+        let read = async {
+            match &*self.store {
+                Store::Sqlite(store) => sqlite::fetch_all(&store.readers, s, args).await,
+                Store::Postgres(store) if self.stale => store.fetch_stale(s, &args).await,
+                Store::Postgres(store) => store.fetch_all(s, &args).await,
+            }
+        };
+        stats.seen(&stats.reads, begun, Box::pin(read.instrument(span)).await)
     }
 
     /// The first row of an answer, read outside any transaction.
@@ -205,11 +238,17 @@ impl Catalog {
         hold: Option<Duration>,
     ) -> Result<Tx, Error> {
         self.calls.count()?;
-        let inner = match &*self.store {
-            Store::Sqlite(store) => Inner::Sqlite(store.begin(priority, hold).await?),
-            Store::Postgres(store) => Inner::Postgres(store.begin(priority).await?),
+        let span = tracing::info_span!(target: "muster::span", "catalog transaction", ?priority);
+        let begun = Instant::now();
+        let begin = async {
+            let _waiting = self.calls.stats.waiting.during();
+            Ok(match &*self.store {
+                Store::Sqlite(store) => Inner::Sqlite(store.begin(priority, hold).await?),
+                Store::Postgres(store) => Inner::Postgres(store.begin(priority).await?),
+            })
         };
-        Ok(Tx::new(inner, self.calls.clone()))
+        let inner = Box::pin(begin).await.inspect_err(|error| self.calls.stats.failure(error))?;
+        Ok(Tx::new(inner, self.calls.clone(), begun, span))
     }
 
     /// One durable statement: begin, execute and commit. Returns how many rows changed.
@@ -226,10 +265,17 @@ impl Catalog {
         args: Args,
     ) -> Result<u64, Error> {
         self.calls.count()?;
-        match &*self.store {
-            Store::Sqlite(store) => store.execute_one(priority, *s, args).await,
-            Store::Postgres(store) => store.execute(priority, s, args).await,
-        }
+        let (begun, stats) = (Instant::now(), &self.calls.stats);
+        let span =
+            tracing::info_span!(target: "muster::span", "catalog statement", statement = s.name);
+        let executed = async {
+            let _waiting = stats.waiting.during();
+            match &*self.store {
+                Store::Sqlite(store) => store.execute_one(priority, *s, args).await,
+                Store::Postgres(store) => store.execute(priority, s, args).await,
+            }
+        };
+        stats.seen(&stats.statements, begun, Box::pin(executed.instrument(span)).await)
     }
 
     /// Database time.

@@ -1,8 +1,10 @@
 //! A write transaction, the same on both databases.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use muster_types::Timestamp;
+use tracing::Instrument as _;
 
 use crate::calls::Calls;
 use crate::{Args, Error, Row, Statement, feed, postgres::PostgresTx, sqlite::SqliteTx};
@@ -34,6 +36,9 @@ pub struct Tx {
     /// The statement that failed, or was dropped half way; it spoils the transaction.
     pub(crate) spent: Option<&'static str>,
     calls: Arc<Calls>,
+    begun: Instant,
+    /// Ends with the transaction.
+    span: tracing::Span,
 }
 
 #[derive(Debug)]
@@ -43,8 +48,13 @@ pub(crate) enum Inner {
 }
 
 impl Tx {
-    pub(crate) fn new(inner: Inner, calls: Arc<Calls>) -> Self {
-        Self { inner, spent: None, calls }
+    pub(crate) fn new(
+        inner: Inner,
+        calls: Arc<Calls>,
+        begun: Instant,
+        span: tracing::Span,
+    ) -> Self {
+        Self { inner, spent: None, calls, begun, span }
     }
 
     /// All rows of an answer.
@@ -133,10 +143,14 @@ impl Tx {
             return Err(spoilt(name));
         }
         self.calls.ask()?;
-        match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await,
-            Inner::Postgres(tx) => tx.commit().await,
-        }
+        let Self { inner, calls, begun, span, .. } = self;
+        let commit = async {
+            match inner {
+                Inner::Sqlite(tx) => tx.commit().await,
+                Inner::Postgres(tx) => tx.commit().await,
+            }
+        };
+        calls.stats.seen(&calls.stats.transactions, begun, Box::pin(commit.instrument(span)).await)
     }
 
     /// Rolls back and waits for it; dropping does the same later.

@@ -48,6 +48,11 @@ impl Postgres {
     }
 
     /// Whether the primary is there, as far as is known.
+    /// Connections to the server in use; none while there is none.
+    pub(crate) fn pool_now(&self) -> crate::Pool {
+        self.servers.pool_now()
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.servers.is_up()
     }

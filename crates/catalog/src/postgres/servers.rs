@@ -125,6 +125,16 @@ impl Servers {
     }
 
     /// Whether there is a server just now, as far as is known.
+    pub(super) fn pool_now(&self) -> crate::Pool {
+        let state = self.state.borrow();
+        let State::Up(up) = &*state else { return crate::Pool::default() };
+        crate::Pool {
+            open: up.pool.size(),
+            idle: u32::try_from(up.pool.num_idle()).unwrap_or(u32::MAX),
+            allowed: up.pool.options().get_max_connections(),
+        }
+    }
+
     pub(super) fn is_up(&self) -> bool {
         matches!(&*self.state.borrow(), State::Up(_))
     }
