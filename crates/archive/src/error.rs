@@ -30,6 +30,9 @@ pub enum Error {
     /// The store failed.
     #[error("archive: {0}")]
     Store(String),
+    /// The store does not do what is needed.
+    #[error("this store is no archive: {0}")]
+    Unfit(String),
     /// A part cannot be read.
     #[error("part of {object} is damaged: {reason}")]
     Damaged {

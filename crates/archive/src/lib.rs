@@ -11,8 +11,11 @@ pub mod conformance;
 mod current;
 mod error;
 pub mod manifest;
+mod measured;
 mod name;
+mod pause;
 pub mod purge;
+mod remote;
 pub mod retention;
 mod rewrite;
 mod statements;
@@ -20,7 +23,9 @@ mod store;
 pub mod sweep;
 
 pub use error::Error;
+pub use measured::{ArchiveStats, Call};
 pub use name::{day_name, payload_name, segment_name};
+pub use pause::Pause;
 pub use rewrite::Rewritten;
 pub use store::{Archive, OBJECT_BYTES_MAX, ObjectInfo};
 

@@ -216,7 +216,7 @@ muster_catalog::statements! {
             AND NOT EXISTS (SELECT 1 FROM segment AS s WHERE s.object = r.object)
             AND NOT EXISTS (
                 SELECT 1 FROM segment_hold AS h, json_each(h.objects) AS held
-                WHERE h.expires_at > $1 AND held.value = r.object)
+                WHERE h.expires_at > $1 AND held.value IN (r.object, '*'))
         ORDER BY r.not_before
         LIMIT $2",
         postgres: "
@@ -227,7 +227,7 @@ muster_catalog::statements! {
             AND NOT EXISTS (
                 SELECT 1 FROM segment_hold AS h
                 CROSS JOIN LATERAL jsonb_array_elements_text(h.objects::jsonb) AS held
-                WHERE h.expires_at > $1 AND held.value = r.object)
+                WHERE h.expires_at > $1 AND held.value IN (r.object, '*'))
         ORDER BY r.not_before
         LIMIT $2"
     };
@@ -262,6 +262,18 @@ muster_catalog::statements! {
     pub ADD_HOLD = "
         INSERT INTO segment_hold (id, objects, held_by, expires_at)
         VALUES ($1, $2, $3, $4)";
+
+    /// Whether somebody holds everything. Holds are few.
+    pub small HELD_ALL = "
+        SELECT id FROM segment_hold
+        WHERE expires_at > $1 AND objects = '[\"*\"]'
+        LIMIT 1";
+
+    /// Holds everything, or goes on holding it.
+    pub HOLD_ALL = "
+        INSERT INTO segment_hold (id, objects, held_by, expires_at)
+        VALUES ($1, '[\"*\"]', $2, $3)
+        ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
 
     /// Which of these objects nobody will delete before this time.
     pub STILL_SAFE = {

@@ -1,24 +1,30 @@
 //! Objects: put once, read, list, delete.
 
+use std::future::Future;
 use std::ops::Range;
 use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
-use muster_types::Timestamp;
+use muster_types::{ArchiveAccess, Timestamp};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use crate::Error;
+use crate::measured::{ArchiveStats, Measured};
 use crate::name::check;
+use crate::{Error, remote};
 
 /// Longest object that is read or written at once.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 30;
 
 /// Most objects one listing returns.
 const LISTED_MAX: usize = 1_000_000;
+
+/// How often an object is put when the answer was lost, over HTTP.
+const PUTS_MAX: u32 = 3;
 
 /// One object, as the store lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,18 +41,37 @@ pub struct ObjectInfo {
 #[derive(Clone, Debug)]
 pub struct Archive {
     store: Arc<dyn ObjectStore>,
+    /// It is behind HTTP: calls are bounded in time, and an answer may be lost.
+    remote: bool,
+    stats: Arc<ArchiveStats>,
 }
 
 impl Archive {
-    /// Opens `file:///absolute/folder`, which is created. Every object is on disk, with its folder
-    /// entry, before a put returns.
+    /// As [`Archive::open_with`], with everything that the URL does not say from the environment.
     ///
     /// # Errors
-    /// When the URL is of another kind or the folder cannot be made.
+    /// As [`Archive::open_with`].
     pub fn open(url: &str) -> Result<Self, Error> {
+        Self::open_with(url, &ArchiveAccess::default())
+    }
+
+    /// Opens `file:///absolute/folder`, which is created, or `s3://bucket/prefix`, `gs://…`, `az://…`,
+    /// which are not asked for anything yet. What a put returns for is durable: in a folder with its
+    /// entry, elsewhere by the store's own word.
+    ///
+    /// A folder may be on a network file system and used by several machines: nothing here locks.
+    ///
+    /// # Errors
+    /// When the URL is of another kind, the folder cannot be made, or something is missing.
+    pub fn open_with(url: &str, access: &ArchiveAccess) -> Result<Self, Error> {
+        if let Some(store) = remote::open(url, access) {
+            return Ok(Self::measured(store?, true));
+        }
         let Some(folder) = url.strip_prefix("file://").map(FsPath::new).filter(|f| f.is_absolute())
         else {
-            return Err(Error::Store(format!("{url:?} is no archive; expected file:///folder")));
+            return Err(Error::Store(format!(
+                "{url:?} is no archive; expected file:///folder or s3://bucket/prefix"
+            )));
         };
         std::fs::create_dir_all(folder)
             .map_err(|error| Error::Store(format!("{}: {error}", folder.display())))?;
@@ -57,21 +82,110 @@ impl Archive {
     /// Over any store, for simulations.
     #[must_use]
     pub fn with_store(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+        Self::measured(store, false)
+    }
+
+    fn measured(inner: Arc<dyn ObjectStore>, remote: bool) -> Self {
+        let stats = Arc::<ArchiveStats>::default();
+        let store = Arc::new(Measured { inner, stats: stats.clone() });
+        Self { store, remote, stats }
+    }
+
+    /// What was asked of the store so far, by all clones together.
+    #[must_use]
+    pub fn stats(&self) -> &ArchiveStats {
+        &self.stats
     }
 
     /// Creates an object; durable on `Ok`. Dropped or failed, the object may exist or not.
+    ///
+    /// One request, never in pieces: only a whole put is conditional everywhere.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] when the name is taken, [`Error::Full`] when there is no room.
     pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
         check(name)?;
-        if bytes.len() as u64 > OBJECT_BYTES_MAX {
-            return Err(too_large(name, bytes.len() as u64));
+        let byte_count = bytes.len() as u64;
+        if byte_count > OBJECT_BYTES_MAX {
+            return Err(too_large(name, byte_count));
         }
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let put = self.store.put_opts(&Path::from(name), bytes.into(), options).await;
-        put.map(drop).map_err(|error| Error::of(name, &error))
+        let path = Path::from(name);
+        let put = || async {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            self.store.put_opts(&path, bytes.clone().into(), options).await
+        };
+        if !self.remote {
+            return put().await.map(drop).map_err(|error| Error::of(name, &error));
+        }
+        let whole = async {
+            let mut tries = 1;
+            loop {
+                let error = match put().await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => error,
+                };
+                let taken = matches!(error, object_store::Error::AlreadyExists { .. });
+                // The answer to an earlier try may have been lost: the object may be ours.
+                match (taken, if taken { self.holds(name, &bytes).await? } else { None }) {
+                    (true, Some(true)) => return Ok(()),
+                    (true, Some(false)) => return Err(Error::of(name, &error)),
+                    _ if tries == PUTS_MAX => return Err(Error::of(name, &error)),
+                    _ => tries += 1,
+                }
+                tokio::time::sleep(Duration::from_millis(100 << tries)).await;
+            }
+        };
+        self.bounded(name, byte_count, whole).await?
+    }
+
+    /// Whether an object has exactly these bytes; `None` when it is not there.
+    async fn holds(&self, name: &str, bytes: &Bytes) -> Result<Option<bool>, Error> {
+        let path = Path::from(name);
+        let of = |error| Error::of(name, &error);
+        let got = match self.store.get_opts(&path, GetOptions::default()).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            got => got.map_err(of)?,
+        };
+        if got.meta.size != bytes.len() as u64 {
+            return Ok(Some(false));
+        }
+        Ok(Some(got.bytes().await.map_err(of)? == *bytes))
+    }
+
+    /// A call that moves so many bytes; over HTTP it ends in bounded time.
+    async fn bounded<T>(
+        &self,
+        name: &str,
+        byte_count: u64,
+        call: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        if !self.remote {
+            return Ok(call.await);
+        }
+        let time = remote::time_for(byte_count);
+        tokio::time::timeout(time, call)
+            .await
+            .map_err(|_| Error::Store(format!("{name}: no answer in {} s", time.as_secs())))
+    }
+
+    /// Whether the store keeps what this crate builds on: an object that is there is not written
+    /// again. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] when it overwrites, any other when it cannot be asked.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let name = format!("probe/v1/{}", uuid::Uuid::now_v7());
+        self.put_new(&name, Bytes::from_static(b"first")).await?;
+        let again = self.put_new(&name, Bytes::from_static(b"again")).await;
+        self.delete(&name).await?;
+        match again {
+            Err(Error::AlreadyExists(_)) => Ok(()),
+            Ok(()) => Err(Error::Unfit(
+                "it overwrites objects although it is told to create them (If-None-Match: *)"
+                    .to_owned(),
+            )),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads a whole object.
@@ -81,12 +195,27 @@ impl Archive {
     pub async fn get(&self, name: &str) -> Result<Bytes, Error> {
         check(name)?;
         let of = |error| Error::of(name, &error);
-        let got = self.store.get_opts(&Path::from(name), GetOptions::default()).await;
-        let got = got.map_err(of)?;
+        let path = Path::from(name);
+        let got = self.store.get_opts(&path, GetOptions::default());
+        let got = self.bounded(name, 0, got).await?.map_err(of)?;
         if got.meta.size > OBJECT_BYTES_MAX {
             return Err(too_large(name, got.meta.size));
         }
-        got.bytes().await.map_err(of)
+        self.bounded(name, got.meta.size, got.bytes()).await?.map_err(of)
+    }
+
+    /// The length of an object; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn size(&self, name: &str) -> Result<Option<u64>, Error> {
+        check(name)?;
+        let path = Path::from(name);
+        match self.bounded(name, 0, self.store.head(&path)).await? {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Error::of(name, &error)),
+        }
     }
 
     /// Reads exactly these bytes of an object.
@@ -102,7 +231,8 @@ impl Archive {
         if wanted == 0 {
             return Ok(BytesMut::new().freeze());
         }
-        let bytes = self.store.get_range(&Path::from(name), range).await;
+        let path = Path::from(name);
+        let bytes = self.bounded(name, wanted, self.store.get_range(&path, range)).await?;
         let bytes = bytes.map_err(|error| Error::of(name, &error))?;
         if bytes.len() as u64 != wanted {
             let reason = format!("{} of {wanted} bytes are there", bytes.len());
@@ -121,7 +251,8 @@ impl Archive {
         if wanted > OBJECT_BYTES_MAX {
             return Err(too_large(name, wanted));
         }
-        let pieces = self.store.get_ranges(&Path::from(name), ranges).await;
+        let path = Path::from(name);
+        let pieces = self.bounded(name, wanted, self.store.get_ranges(&path, ranges)).await?;
         let pieces = pieces.map_err(|error| Error::of(name, &error))?;
         let cut =
             ranges.iter().zip(&pieces).find(|(r, piece)| r.end - r.start != piece.len() as u64);
@@ -138,7 +269,8 @@ impl Archive {
     /// When the store fails.
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
         check(name)?;
-        match self.store.delete(&Path::from(name)).await {
+        let path = Path::from(name);
+        match self.bounded(name, 0, self.store.delete(&path)).await? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(Error::of(name, &error)),
         }
@@ -155,12 +287,18 @@ impl Archive {
             check(folder)?;
         }
         let prefix = (!folder.is_empty()).then(|| Path::from(folder));
-        let listed = self.store.list(prefix.as_ref()).take(LISTED_MAX).map_ok(|meta| ObjectInfo {
-            name: meta.location.to_string(),
-            byte_count: meta.size,
-            modified: Timestamp(meta.last_modified.timestamp_micros()),
-        });
-        listed.try_collect().await.map_err(|error| Error::of(folder, &error))
+        let of = |error| Error::of(folder, &error);
+        let mut entries = self.store.list(prefix.as_ref()).take(LISTED_MAX);
+        let mut listed = Vec::new();
+        // Each page has its time: there may be a thousand.
+        while let Some(meta) = self.bounded(folder, 0, entries.try_next()).await?.map_err(of)? {
+            listed.push(ObjectInfo {
+                name: meta.location.to_string(),
+                byte_count: meta.size,
+                modified: Timestamp(meta.last_modified.timestamp_micros()),
+            });
+        }
+        Ok(listed)
     }
 }
 

@@ -38,6 +38,14 @@ pub async fn sweep_once(
     Ok(due.len())
 }
 
+/// Whether a copy of the archive is being taken ([`crate::Pause`]): nothing may be deleted meanwhile.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn is_paused(catalog: &Catalog, now: Timestamp) -> Result<bool, Error> {
+    Ok(catalog.fetch_optional(&sql::HELD_ALL, args![now]).await?.is_some())
+}
+
 /// When an object that nobody names is one that nobody will name.
 #[derive(Clone, Copy, Debug)]
 pub struct OrphanOptions {
@@ -70,6 +78,9 @@ pub async fn orphans_once(
     options: &OrphanOptions,
     now: Timestamp,
 ) -> Result<usize, Error> {
+    if is_paused(catalog, now).await? {
+        return Ok(0);
+    }
     let mut deleted = 0;
     let ages = [Some(options.segment_age), options.payload_age];
     for (kind, age) in ages.into_iter().enumerate() {

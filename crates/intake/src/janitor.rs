@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use muster_archive::compaction::{CompactOptions, compact_once};
 use muster_archive::retention::{RetainOptions, retain_once};
-use muster_archive::sweep::{OrphanOptions, orphans_once, sweep_once};
+use muster_archive::sweep::{OrphanOptions, is_paused, orphans_once, sweep_once};
 use muster_archive::{Archive, Error, day_name};
 use muster_catalog::{Catalog, args};
 use muster_cluster::Held;
@@ -175,6 +175,9 @@ pub async fn base_orphans_once(
     options: &OrphanOptions,
     now: Timestamp,
 ) -> Result<usize, Error> {
+    if is_paused(catalog, now).await? {
+        return Ok(0);
+    }
     let before = now.minus(options.segment_age);
     let mut old = Vec::new();
     for day in before.day() - i64::from(options.days)..=before.day() {

@@ -203,6 +203,7 @@ impl Store {
             limits: SqlLimits { memory_bytes: 4 << 30, time_ms: 600_000, rows: 1 << 40 },
             catalog_url: self.catalog_url.clone(),
             archive_url: self.archive_url.clone(),
+            archive_access: Default::default(),
             now: BEGUN,
             threads,
         }

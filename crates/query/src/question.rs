@@ -72,7 +72,7 @@ impl Question {
         Ok(Arc::new(Self {
             access: request.access.clone(),
             catalog: Catalog::open_read_only(&request.catalog_url).await?,
-            archive: Archive::open(&request.archive_url)?,
+            archive: Archive::open_with(&request.archive_url, &request.archive_access)?,
             reach: OnceCell::new(),
             directory: OnceCell::new(),
             fleet: OnceCell::new(),

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Timestamp};
+use crate::{Access, ArchiveAccess, Timestamp};
 
 /// Hard limits of one query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct SqlRequest {
     pub catalog_url: String,
     /// Root of the archive.
     pub archive_url: String,
+    /// How to reach it. May hold a secret, like the catalog's URL.
+    #[serde(default)]
+    pub archive_access: ArchiveAccess,
     /// Now, by the server's clock.
     pub now: Timestamp,
     /// Working threads of the engine.

@@ -108,6 +108,9 @@ async fn drop_blocks(
 
 /// Deletes pieces of yesterday and before that no upload names: their finisher was cut short.
 async fn orphans(catalog: &Catalog, archive: &Archive, now: Timestamp) -> Result<(), Error> {
+    if muster_archive::sweep::is_paused(catalog, now).await? {
+        return Ok(());
+    }
     for day in now.day() - 1 - DAYS_BACK..now.day() {
         let mut known: (UploadNo, Option<String>) = (UploadNo(0), None);
         let mut pieces = archive.list(&format!("upload/v1/{}", day_name(day))).await?;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_types::SqlLimits;
+use muster_types::{ArchiveAccess, SqlLimits};
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
@@ -29,6 +29,8 @@ pub struct SqlOptions {
     pub catalog_url: SecretString,
     /// Where the child finds the archive.
     pub archive_url: String,
+    /// How the child reaches it; by standard input, like the catalog's URL.
+    pub archive_access: ArchiveAccess,
     /// Queries at once; more wait.
     pub concurrent: usize,
     /// Queries that may wait; more are told to come again.
@@ -50,6 +52,7 @@ impl Default for SqlOptions {
             arguments: vec!["sql-worker".into()],
             catalog_url: String::new().into(),
             archive_url: String::new(),
+            archive_access: ArchiveAccess::default(),
             concurrent: 2,
             waiting: 16,
             memory_bytes: 1 << 30,

@@ -140,6 +140,7 @@ impl Job {
             limits,
             catalog_url: options.catalog_url.expose_secret().to_owned(),
             archive_url: options.archive_url.clone(),
+            archive_access: options.archive_access.clone(),
             now: self.state.clock.now(),
             threads: options.threads,
         };

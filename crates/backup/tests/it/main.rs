@@ -1,0 +1,7 @@
+//! Copies between real stores: SQLite, PostgreSQL, folders, S3.
+
+mod kit;
+
+mod backup;
+mod relocate;
+mod shards;
