@@ -35,5 +35,5 @@ pub use gateway::{Gateway, Redelivery, TaskBytes, Unsupported};
 pub use ingest::{AgentRef, INLINE_BYTES_MAX, Ingest, Message, Refused};
 pub use metrics::{Counter, Metrics, Refusal};
 pub use revocation::follow_revocations;
-pub use session::{CloseReason, Next, Push, Session};
+pub use session::{CloseReason, Line, Next, Push, Pushed, Session, Tried};
 pub use sessions::{Registered, Sessions};

@@ -1,8 +1,8 @@
 //! One agent's live connection, as the rest of the process sees it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,39 @@ pub enum Push {
     },
     /// Ask the agent for a sign of life.
     Probe,
+    /// Write the rest of a frame that [`Line::try_write`] began.
+    Rest {
+        /// The task in it, if it was one.
+        task: Option<TaskId>,
+    },
+}
+
+/// What became of a [`Session::push`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is on its way to the agent.
+    Written,
+    /// The connection's own task will write it.
+    Queued,
+    /// Neither: the connection is ending, or the task was handed over on it before.
+    Not,
+}
+
+/// What became of a [`Line::try_write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// All of it.
+    Written,
+    /// Not all; the connection's own task has to go on, with [`Push::Rest`].
+    Begun,
+    /// Nothing: somebody else is writing.
+    Busy,
+}
+
+/// A connection that others than its own task may write to.
+pub trait Line: Send + Sync {
+    /// Writes one frame as far as that goes without waiting.
+    fn try_write(&self, push: &Push) -> Tried;
 }
 
 /// Why a session ends.
@@ -53,6 +86,8 @@ pub enum CloseReason {
     Revoked,
     /// The process ends.
     Shutdown,
+    /// The process ends, and others are there to go to.
+    Elsewhere,
 }
 
 /// What the connection's task has to do next.
@@ -66,6 +101,9 @@ pub enum Next {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The connection's task waits for something to do: nothing is taken from the queue and not
+    /// written yet.
+    waits: bool,
     queue: VecDeque<Push>,
     queued_bytes: usize,
     handed: VecDeque<TaskId>,
@@ -74,7 +112,6 @@ struct State {
 }
 
 /// A live connection of one agent. An idle one holds nothing on the heap but itself.
-#[derive(Debug)]
 pub struct Session {
     /// Whose.
     pub agent: AgentRef,
@@ -85,8 +122,18 @@ pub struct Session {
     /// Random per start of the agent's process, when its protocol has such a thing.
     pub process: [u8; 16],
     state: Mutex<State>,
+    line: OnceLock<Weak<dyn Line>>,
     wake: Notify,
     probed: AtomicBool,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { agent, number, state, .. } = self;
+        let mut debug = f.debug_struct("Session");
+        debug.field("agent", agent).field("number", number).field("state", state);
+        debug.finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -97,6 +144,7 @@ impl Session {
             opened_at: Instant::now(),
             process,
             state: Mutex::default(),
+            line: OnceLock::new(),
             wake: Notify::new(),
             probed: AtomicBool::new(false),
         })
@@ -106,22 +154,37 @@ impl Session {
         session.agent.no
     }
 
-    /// Queues something for the agent. At the bound the connection is closed as too slow.
-    ///
-    /// Whether it was queued; a task that was handed over on this connection before is not.
-    pub fn push(&self, push: Push) -> bool {
+    /// From now on what is pushed while the connection's task waits is written at once.
+    pub fn attach(&self, line: &Arc<dyn Line>) {
+        // A connection has one.
+        let _ = self.line.set(Arc::downgrade(line));
+    }
+
+    /// Writes something to the agent, or queues it. At the bound the connection is closed as too slow.
+    pub fn push(&self, mut push: Push) -> Pushed {
         let mut state = self.state.lock();
         if state.close.is_some() {
-            return false;
+            return Pushed::Not;
         }
         if let Push::Task { task, .. } = &push {
             if state.handed.contains(task) {
-                return false;
+                return Pushed::Not;
             }
             if state.handed.len() >= HANDED_MAX {
                 state.handed.pop_front();
             }
             state.handed.push_back(*task);
+        }
+        // With the lock held, so that what is queued later is written later.
+        if state.waits
+            && state.queue.is_empty()
+            && let Some(line) = self.line.get().and_then(Weak::upgrade)
+        {
+            match line.try_write(&push) {
+                Tried::Written => return Pushed::Written,
+                Tried::Begun => push = Push::Rest { task: push.task() },
+                Tried::Busy => {}
+            }
         }
         let bytes = push.bytes();
         if state.queue.len() >= QUEUE_ITEMS_MAX || state.queued_bytes + bytes > QUEUE_BYTES_MAX {
@@ -133,13 +196,19 @@ impl Session {
         let queued = state.close.is_none();
         drop(state);
         self.wake.notify_one();
-        queued
+        if queued { Pushed::Queued } else { Pushed::Not }
     }
 
     /// Ends the connection; the first reason stands.
     pub fn close(&self, reason: CloseReason) {
         self.state.lock().close.get_or_insert(reason);
         self.wake.notify_one();
+    }
+
+    /// Whether it was told to end.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.state.lock().close.is_some()
     }
 
     /// Whether the task was handed over on this connection and has not ended.
@@ -180,7 +249,8 @@ impl Session {
         if let Some(reason) = state.close {
             return Some(Next::Close(reason));
         }
-        if state.queue.is_empty() {
+        state.waits = state.queue.is_empty();
+        if state.waits {
             return None;
         }
         state.queued_bytes = 0;
@@ -206,7 +276,8 @@ impl Session {
             state.probes.push(tell);
         }
         self.probed.store(true, Ordering::Release);
-        self.push(Push::Probe) && matches!(tokio::time::timeout(time, told).await, Ok(Ok(())))
+        self.push(Push::Probe) != Pushed::Not
+            && matches!(tokio::time::timeout(time, told).await, Ok(Ok(())))
     }
 }
 
@@ -214,7 +285,16 @@ impl Push {
     fn bytes(&self) -> usize {
         match self {
             Self::Task { bytes, .. } | Self::Cancel { bytes, .. } => bytes.len(),
-            Self::Probe => 0,
+            Self::Probe | Self::Rest { .. } => 0,
+        }
+    }
+
+    /// The task that is handed over with it.
+    pub(crate) fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::Task { task, .. } => Some(*task),
+            Self::Rest { task } => *task,
+            Self::Cancel { .. } | Self::Probe => None,
         }
     }
 }

@@ -111,12 +111,7 @@ impl Delivery {
 
     /// The connection has written these: its tasks are delivered, if the session is still the valid one.
     pub fn written(&self, session: &Session, pushes: &[Push]) {
-        let tasks = || {
-            pushes.iter().filter_map(|push| match push {
-                Push::Task { task, .. } => Some(*task),
-                _ => None,
-            })
-        };
+        let tasks = || pushes.iter().filter_map(Push::task);
         self.metrics
             .cancels
             .add(pushes.iter().filter(|push| matches!(push, Push::Cancel { .. })).count() as u64);

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Delivery;
 use super::who::Who;
-use crate::session::{Push, Session};
+use crate::session::{Push, Pushed, Session};
 
 /// Pushes between two looks at other work: below a millisecond, their writing included.
 const SLICE: usize = 64;
@@ -136,8 +136,11 @@ impl Delivery {
                 continue;
             }
             for (session, handover) in of_kind {
-                let bytes = handover.bytes.clone();
-                session.push(Push::Task { task: handover.task, bytes });
+                let (task, bytes) = (handover.task, handover.bytes.clone());
+                let pushed = session.push(Push::Task { task, bytes });
+                if pushed == Pushed::Written && self.sessions.is_current(session) {
+                    self.delivered(session.agent, std::iter::once(task));
+                }
             }
         }
     }
@@ -145,7 +148,9 @@ impl Delivery {
     fn push_cancel(&self, session: &Arc<Session>, task: TaskId) {
         let gateway = self.gateways.get(&session.agent.kind);
         if let Some(bytes) = gateway.and_then(|gateway| gateway.cancel(task)) {
-            session.push(Push::Cancel { task, bytes });
+            if session.push(Push::Cancel { task, bytes }) == Pushed::Written {
+                self.metrics.cancels.inc();
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_artifact::{Bound, RowClass, Source};
-use muster_catalog::{Priority, args};
+use muster_catalog::Priority;
 use muster_codec_native::{AgentFrame, Batch, Cancel, ServerFrame, Task};
 use muster_hunts::{Definition, HuntKind, Limits, NewHunt};
 use muster_types::{
@@ -16,13 +16,8 @@ use muster_types::{
 use rig::client::{Agent, Link};
 use rig::{Rig, until};
 
-muster_catalog::statements! {
-    INSERT_WAVE = "INSERT INTO hunt_wave (hunt_no, wave, agents, agent_count, committed_at, change)
-        VALUES ($1, 1, $2, $3, $4, $5)";
-}
-
 impl Rig {
-    /// A live query, and its first wave as the dispatcher commits it.
+    /// A live query with its first wave.
     async fn ask(&self, definition: Definition, agents: &[AgentNo]) -> HuntNo {
         let new = NewHunt {
             org: OrgId::DEFAULT,
@@ -39,14 +34,9 @@ impl Rig {
             expires_in: Duration::from_secs(600),
             needs_approval: false,
         };
-        let hunt = self.hunts.create(&new).await.unwrap();
-        let set: AgentSet = agents.iter().copied().collect();
+        let first: AgentSet = agents.iter().copied().collect();
         let mut tx = self.store.catalog.begin(Priority::Api).await.unwrap();
-        let change = tx.bump("wave").await.unwrap();
-        let now = tx.now().await.unwrap();
-        let count = i64::try_from(agents.len()).unwrap();
-        let wave = args![hunt, set.to_bytes(), count, now, change];
-        tx.execute(&INSERT_WAVE, wave).await.unwrap();
+        let hunt = muster_hunts::create(&mut tx, &new, &first).await.unwrap().no;
         tx.commit().await.unwrap();
         self.hunts.announce().await.unwrap();
         hunt

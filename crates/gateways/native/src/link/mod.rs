@@ -1,6 +1,7 @@
 //! One agent's link, from the upgraded connection to its end.
 
 mod auth;
+mod line;
 mod pump;
 mod wire;
 
@@ -31,6 +32,9 @@ pub(crate) enum End {
     /// It reads too slowly or gives no sign of life.
     #[error("too slow")]
     Slow,
+    /// This instance goes away, and others are there.
+    #[error("the server goes away, others are there")]
+    Elsewhere,
     /// We ended it.
     #[error("{0}")]
     Closed(&'static str),
@@ -39,9 +43,10 @@ pub(crate) enum End {
 /// Serves an upgraded connection until it ends.
 pub(crate) async fn run<Io>(io: Io, peer: SocketAddr, state: &Arc<NativeState>)
 where
-    Io: AsyncRead + AsyncWrite + Unpin + Send,
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut wire = Wire::new(io, state.options.write_timeout);
+    state.metrics.of(muster_types::AgentKind::Native).connections.inc();
+    let mut wire = Wire::new(io, state.metrics.clone(), state.options.write_timeout);
     // Boxed and dropped when done: what follows lives for days and should be small.
     let verdict = Box::pin(auth::authenticate(&mut wire, peer, state)).await;
     let end = match verdict {

@@ -75,9 +75,12 @@ pub(super) async fn run<Io>(
     state: &Arc<NativeState>,
 ) -> End
 where
-    Io: AsyncRead + AsyncWrite + Unpin,
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let session = registered.session();
+    let line: Arc<dyn muster_gateway::Line> = wire.line().clone();
+    session.attach(&line);
+    drop(line);
     state.delivery.connected(session);
     let mut pump =
         Pump { session, state, pending: Vec::new(), appending: None, missed: 0, heard: false };
@@ -126,6 +129,7 @@ impl Pump<'_> {
     {
         let pushes = match next {
             Next::Close(CloseReason::Slow) => return Err(End::Slow),
+            Next::Close(CloseReason::Elsewhere) => return Err(End::Elsewhere),
             Next::Close(reason) => return Err(End::Closed(closed(reason))),
             Next::Write(pushes) => pushes,
         };
@@ -134,9 +138,12 @@ impl Pump<'_> {
             match push {
                 Push::Task { bytes, .. } | Push::Cancel { bytes, .. } => out.message(bytes),
                 Push::Probe => out.ping(),
+                // Begun on the line, which has the rest of it; counted there.
+                Push::Rest { .. } => {}
             }
         }
-        self.state.metrics.frames_out.add(pushes.len() as u64);
+        let begun = pushes.iter().filter(|push| matches!(push, Push::Rest { .. })).count();
+        self.state.metrics.frames_out.add((pushes.len() - begun) as u64);
         wire.write(&out, self.state).await?;
         self.state.delivery.written(self.session, &pushes);
         Ok(())
@@ -292,7 +299,7 @@ fn closed(reason: CloseReason) -> &'static str {
         CloseReason::Replaced => "this agent opened a newer link",
         CloseReason::Slow => "too slow",
         CloseReason::Revoked => "this agent was blocked or removed by an administrator",
-        CloseReason::Shutdown => "the server goes away",
+        CloseReason::Shutdown | CloseReason::Elsewhere => "the server goes away",
     }
 }
 

@@ -1,18 +1,21 @@
 //! Frames over the WebSocket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_codec_native::{Bye, ServerFrame};
-use muster_gateway::Refusal;
+use muster_gateway::{Metrics, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::End;
+use super::line::{self, Line};
 use crate::NativeState;
 use crate::ws::{Event, Gate, Out, Reader, Trouble};
 
 /// An upgraded connection.
 pub(crate) struct Wire<Io> {
-    io: Io,
+    line: Arc<Line<Io>>,
+    io: line::End<Io>,
     reader: Reader,
     write_timeout: Duration,
 }
@@ -21,13 +24,19 @@ pub(crate) struct Wire<Io> {
 const HELLO_BYTES_MAX: usize = 320 << 10;
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
-    pub(super) fn new(io: Io, write_timeout: Duration) -> Self {
-        Self { io, reader: Reader::new(HELLO_BYTES_MAX), write_timeout }
+    pub(super) fn new(io: Io, metrics: Arc<Metrics>, write_timeout: Duration) -> Self {
+        let line = Line::new(io, metrics);
+        Self { io: line.end(), line, reader: Reader::new(HELLO_BYTES_MAX), write_timeout }
     }
 
     /// The agent has proved who it is: larger frames are read.
     pub(super) fn trust(&mut self, frame_bytes_max: usize) {
         self.reader.set_limit(frame_bytes_max);
+    }
+
+    /// The connection, for those who write a frame at once.
+    pub(super) fn line(&self) -> &Arc<Line<Io>> {
+        &self.line
     }
 
     /// The next thing the agent sent.
@@ -45,8 +54,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
 
     /// Writes frames; a reader that is too slow for it is given up.
     pub(super) async fn write(&mut self, out: &Out, state: &NativeState) -> Result<(), End> {
-        let io = &mut self.io;
+        let (io, rest) = (&mut self.io, self.line.take_rest());
         let write = async {
+            if !rest.is_empty() {
+                io.write_all(&rest).await?;
+            }
             io.write_all(out.as_bytes()).await?;
             io.flush().await
         };
@@ -77,7 +89,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
             End::Trouble(Trouble::Io(_)) => return,
             End::Trouble(Trouble::Oversize(_)) => {
                 metrics.oversize.inc();
-                metrics.refused(Refusal::Oversize);
+                metrics.refused_by(muster_types::AgentKind::Native, Refusal::Oversize);
                 (1009, Some(end.to_string()), Duration::from_secs(60))
             }
             End::Trouble(Trouble::Stalled) | End::Slow => {
@@ -94,9 +106,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
                 (1002, Some(error.to_string()), Duration::from_secs(60))
             }
             End::Unauthenticated(why) => {
-                metrics.refused(Refusal::Unauthenticated);
+                metrics.refused_by(muster_types::AgentKind::Native, Refusal::Unauthenticated);
                 (1008, Some((*why).to_owned()), Duration::from_secs(60))
             }
+            // Its turn was chosen so that not all come at once.
+            End::Elsewhere => (1001, Some(end.to_string()), Duration::ZERO),
             End::Closed(why) => (1001, Some((*why).to_owned()), state.jitter(RETURN)),
         };
         let mut out = Out::default();
