@@ -116,8 +116,8 @@ impl Inventory {
     /// gets [`Inventory::queries`] and, once they are on their way, calls [`Inventory::handed`], also when
     /// there were none.
     ///
-    /// Those whose hour is over are let through at a bounded rate, so that an outage does not end in a
-    /// flood; who is held back is due with a later poll. A person's wish is never held back.
+    /// Those whose hour is over are let through at a bounded rate, and no more of them than answer (see
+    /// [`Inventory::answered`]), so that an outage does not end in a flood; who is held back is due with a later poll. A person's wish is never held back.
     #[must_use]
     pub fn due(&self, agent: AgentNo, now: Timestamp) -> Option<Due> {
         let seconds = seconds(now);
@@ -169,6 +169,11 @@ impl Inventory {
         if untold.len() < UNTOLD_MAX {
             untold.push((agent, at));
         }
+    }
+
+    /// Notes that an agent has answered questions of its turn: the next one may be asked.
+    pub fn answered(&self) {
+        self.inner.pace.answered();
     }
 
     /// The table that rows of this source go to, when the source is one of ours.

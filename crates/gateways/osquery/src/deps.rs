@@ -25,6 +25,10 @@ impl Configs for Schedules {
     fn config_for(&self, agent: &Agent) -> Arc<Rendered> {
         Self::config_for(self, agent)
     }
+
+    fn yara_rules(&self, org: OrgId, name: &str) -> Option<Bytes> {
+        Self::yara_rules(self, org, name)
+    }
 }
 
 /// A question besides those of hunts.
@@ -50,6 +54,9 @@ pub struct DueQuestions {
 pub trait Details: Send + Sync + 'static {
     /// What is due for an agent now; `None`, which is usual, costs nothing.
     fn due(&self, agent: &Agent, now: Timestamp) -> Option<DueQuestions>;
+
+    /// An agent has answered such questions.
+    fn answered(&self) {}
 }
 
 impl Details for Inventory {
@@ -68,5 +75,9 @@ impl Details for Inventory {
             questions: queries.map(question).collect(),
             handed: Box::new(move || inventory.handed(agent, due, now)),
         })
+    }
+
+    fn answered(&self) {
+        Self::answered(self);
     }
 }

@@ -36,11 +36,11 @@ impl Osquery {
             Some(caller) => caller,
             None => self.caller(&post, &request.node_key, now)?,
         };
-        let permit = post.introduced(payload.len());
+        let offer = post.introduced(payload.len());
         let agent = caller.agent();
         let tasks = tasks(&request);
         let class = if tasks.is_empty() { Class::Scheduled } else { Class::Collected };
-        let admitted = self.admissions.ask_with(agent.no, class, payload.len(), permit);
+        let admitted = self.admissions.ask_with(agent.no, class, payload.len(), offer);
         let _permit = match admitted {
             Admission::Go(permit) => permit,
             Admission::Wait { at_least } => return Err(Refusal::later("busy", at_least)),
@@ -64,6 +64,9 @@ impl Osquery {
             self.ingest.append(agent, messages).await?;
         }
         self.delivery.answered(agent, tasks);
+        if has_details(&request) {
+            self.details.answered();
+        }
         if let Some(known) = caller.node.known.as_deref()
             && let Some(report) = vitals::reported(known, &request.answers)
         {
@@ -71,6 +74,12 @@ impl Osquery {
         }
         Ok(taken())
     }
+}
+
+/// Whether questions of [`crate::Details`] are answered.
+fn has_details(request: &WriteRequest) -> bool {
+    let ids = request.answers.iter().filter_map(|answer| QueryId::parse(&answer.id));
+    ids.into_iter().any(|id| matches!(id, QueryId::Inventory { .. } | QueryId::Policy(_)))
 }
 
 /// The hunts that are answered.

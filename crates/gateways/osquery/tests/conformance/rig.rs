@@ -11,7 +11,7 @@ use muster_archive::Archive;
 use muster_artifact::{Bound, RowClass, Source};
 use muster_bus::local::LocalBus;
 use muster_bus::{Bus, CountedBus};
-use muster_catalog::{Priority, args};
+use muster_catalog::Priority;
 use muster_codec_osquery::OsqueryDecoder;
 use muster_endpoints::node_key::{KeyRing, NodeKeys};
 use muster_endpoints::{Agent, Directory, NewSecret, Presence, create_secret};
@@ -44,10 +44,6 @@ use crate::client::{Far, Means, Reply, enrolment};
 
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 
-muster_catalog::statements! {
-    INSERT_WAVE = "INSERT INTO hunt_wave (hunt_no, wave, agents, agent_count, committed_at, change)
-        VALUES ($1, 1, $2, $3, $4, $5)";
-}
 
 /// A running gateway.
 pub struct Rig {
@@ -189,7 +185,7 @@ impl Rig {
             configs: Arc::<Given>::clone(&given),
             details: Arc::<Given>::clone(&given),
             uploads,
-            enrolments: Arc::new(Enrolments::new(setup.rates, listening.proxies.clone())),
+            enrolments: Arc::new(Enrolments::new(setup.rates, listening.front.proxies.clone())),
             clock: time,
             metrics: Arc::clone(&metrics),
         });
@@ -332,13 +328,9 @@ impl Rig {
             expires_in: Duration::from_secs(600),
             needs_approval: false,
         };
-        let hunt = self.hunts.create(&new).await.unwrap();
-        let set: AgentSet = agents.iter().copied().collect();
+        let first: AgentSet = agents.iter().copied().collect();
         let mut tx = self.store.catalog.begin(Priority::Api).await.unwrap();
-        let change = tx.bump("wave").await.unwrap();
-        let count = i64::try_from(agents.len()).unwrap();
-        let wave = args![hunt, set.to_bytes(), count, NOW, change];
-        tx.execute(&INSERT_WAVE, wave).await.unwrap();
+        let hunt = muster_hunts::create(&mut tx, &new, &first).await.unwrap().no;
         tx.commit().await.unwrap();
         self.hunts.announce().await.unwrap();
         hunt
