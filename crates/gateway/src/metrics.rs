@@ -111,6 +111,8 @@ metrics! {
     connections_open,
     /// Handshakes and requests that did not finish in time or failed.
     handshakes_failed,
+    /// Connections of balancers that did not begin with a good PROXY header.
+    proxy_headers_bad,
     /// Messages received.
     frames_in,
     /// Messages sent.

@@ -21,6 +21,7 @@ use super::write::Told;
 use super::{
     Answer, Called, Head, Over, Plan, Read, Request, Server, Service, Source, TAIL_BYTES_MAX,
 };
+use crate::listener::ForwardedFor;
 
 impl<S: Service> Server<S> {
     /// A router that has the service answer what it claims, and nothing else. Client certificates are
@@ -52,10 +53,10 @@ async fn answer<S: Service>(
         content_length: body.size_hint().upper().unwrap_or(u64::MAX),
         gzip_body: is_gzip(header::CONTENT_ENCODING),
         accepts_gzip: is_gzip(header::ACCEPT_ENCODING),
-        forwarded_for: text(HeaderName::from_static("x-forwarded-for")),
+        forwarded_for: forwarded_for(&parts.headers),
         user_agent: text(header::USER_AGENT),
     };
-    let address = server.options.proxies.client(peer.ip(), head.forwarded_for);
+    let address = server.options.front.proxies.client(peer.ip(), head.forwarded_for.newest_first());
     let source = Source { address, peer, has_certificate: false };
     let Read { max, over, room } = match server.service.plan(&head, &source) {
         Plan::Answer(answer) => return response(answer),
@@ -81,6 +82,12 @@ async fn answer<S: Service>(
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get_all(name).iter().next_back()?.to_str().ok()
+}
+
+fn forwarded_for(headers: &HeaderMap) -> ForwardedFor<'_> {
+    let mut lines = ForwardedFor::default();
+    headers.get_all("x-forwarded-for").iter().for_each(|line| lines.push(line.to_str().ok()));
+    lines
 }
 
 /// The first bytes, the last bytes of the rest, and how long all was.

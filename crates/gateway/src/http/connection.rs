@@ -18,12 +18,12 @@ use super::turn::Turn;
 use super::write::{Outgoing, encode, farewell, write};
 use super::{Answer, Service, Source};
 use crate::Metrics;
-use crate::listener::{Opened, Opening, Shutdown, Tls};
+use crate::listener::{ForwardedFor, Opened, Opening, Shutdown, Wire};
 
 /// A connection with what every request on it needs; small, because most of them idle.
 pub(super) struct Connection<S> {
     pub(super) server: Arc<Server<S>>,
-    pub(super) io: Tls,
+    pub(super) io: Wire,
     pub(super) opening: Option<Opening>,
     peer: SocketAddr,
     has_certificate: bool,
@@ -60,8 +60,7 @@ pub(super) struct KeepAlive(pub(super) bool);
 impl<S: Service> Connection<S> {
     pub(super) fn new(server: Arc<Server<S>>, opened: Opened) -> Self {
         let Opened { io, first, peer, shutdown, metrics, opening } = opened;
-        let certificates = io.get_ref().1.peer_certificates();
-        let has_certificate = certificates.is_some_and(|chain| !chain.is_empty());
+        let has_certificate = io.has_certificate();
         Self { server, io, opening, peer, has_certificate, shutdown, metrics, rest: first }
     }
 
@@ -199,9 +198,9 @@ impl<S: Service> Connection<S> {
         Step::Answer(self.server.refuse(408, "request took too long"), KeepAlive(false))
     }
 
-    pub(super) fn source(&self, forwarded_for: Option<&str>) -> Source {
+    pub(super) fn source(&self, forwarded_for: ForwardedFor<'_>) -> Source {
         let Self { peer, has_certificate, server, .. } = self;
-        let address = server.options.proxies.client(peer.ip(), forwarded_for);
+        let address = server.options.front.proxies.client(peer.ip(), forwarded_for.newest_first());
         Source { address, peer: *peer, has_certificate: *has_certificate }
     }
 

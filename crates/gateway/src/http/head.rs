@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::Head;
+use crate::listener::ForwardedFor;
 
 /// Longest head.
 pub(super) const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -58,7 +59,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parse<'_> {
         content_length: 0,
         gzip_body: false,
         accepts_gzip: false,
-        forwarded_for: None,
+        forwarded_for: ForwardedFor::default(),
         user_agent: None,
     };
     let mut fields = Fields {
@@ -106,7 +107,7 @@ impl<'a> Fields<'a> {
                 head.gzip_body = text().is_some_and(|text| text.eq_ignore_ascii_case("gzip"));
             }
             15 if is("accept-encoding") => head.accepts_gzip = text().is_some_and(takes_gzip),
-            15 if is("x-forwarded-for") => head.forwarded_for = text(),
+            15 if is("x-forwarded-for") => head.forwarded_for.push(text()),
             13 if is("authorization") => head.authorization = text(),
             10 if is("user-agent") => head.user_agent = text(),
             10 if is("connection") => {
@@ -193,14 +194,14 @@ mod tests {
     fn what_agents_send() {
         let text = "POST /api/v1/osquery/log?x=1 HTTP/1.1\r\nHost: h\r\nauthorization: NodeKey abc\r\n\
             Content-Encoding: gzip\r\nAccept-Encoding: deflate, gzip;q=0.5\r\nUser-Agent: osquery/5.23.0\r\n\
-            X-Forwarded-For: 192.0.2.7\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\nbody";
+            X-Forwarded-For: ::1\r\nX-Forwarded-For: 192.0.2.7\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\nbody";
         let Parsed { head, len, expects_continue, keep_alive } = whole(text);
         assert_eq!(
             (head.method, head.path, head.query),
             ("POST", "/api/v1/osquery/log", Some("x=1"))
         );
         assert_eq!(head.authorization, Some("NodeKey abc"));
-        assert_eq!(head.forwarded_for, Some("192.0.2.7"));
+        assert_eq!(head.forwarded_for.newest_first().collect::<Vec<_>>(), ["192.0.2.7", "::1"]);
         assert_eq!(head.user_agent, Some("osquery/5.23.0"));
         assert!(head.gzip_body && head.accepts_gzip && expects_continue && keep_alive);
         assert_eq!((head.content_length, len), (12, text.len() - 4));

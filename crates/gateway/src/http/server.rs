@@ -22,7 +22,7 @@ pub struct Server<S> {
 
 impl<S: Service> Server<S> {
     /// For this service; bodies that may be large are taken from this budget. Of the options request and
-    /// idle times and proxies count here.
+    /// idle times and what stands in front count here.
     #[must_use]
     pub fn new(service: S, budget: Budget, options: ListenerOptions) -> Arc<Self> {
         Arc::new(Self { service, budget, options })
@@ -49,6 +49,8 @@ impl<S: Service> Protocol for Server<S> {
     }
 
     fn serve(self: Arc<Self>, opened: Opened) -> BoxFuture<'static, Option<Opened>> {
+        // The one protocol whose messages are plain HTTP requests.
+        opened.metrics.of(muster_types::AgentKind::Osquery).connections.inc();
         Box::pin(Connection::new(self, opened).run())
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::Permit;
+use crate::listener::ForwardedFor;
 
 /// Longest end of a body that is kept when the body is cut, see [`Request::tail`].
 pub const TAIL_BYTES_MAX: usize = 4 << 10;
@@ -59,8 +60,8 @@ pub struct Head<'a> {
     pub gzip_body: bool,
     /// Whether the answer may be gzip.
     pub accepts_gzip: bool,
-    /// The value of the last `X-Forwarded-For`. Whether it counts was decided: [`Source::address`].
-    pub forwarded_for: Option<&'a str>,
+    /// The lines of `X-Forwarded-For`. Whether they count was decided: [`Source::address`].
+    pub forwarded_for: ForwardedFor<'a>,
     /// The value of `User-Agent`, when it is text.
     pub user_agent: Option<&'a str>,
 }
@@ -70,7 +71,7 @@ pub struct Head<'a> {
 pub struct Source {
     /// The agent's address, as far as it is known: a trusted proxy's `X-Forwarded-For`, or the peer.
     pub address: IpAddr,
-    /// Who opened the connection.
+    /// Who opened the connection, or for whom a balancer passed it on.
     pub peer: SocketAddr,
     /// Whether it presented a client certificate, which the TLS configuration found good.
     pub has_certificate: bool,

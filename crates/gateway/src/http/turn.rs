@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use super::head::{Parse, Parsed, parse};
 use super::server::Server;
 use super::{Answer, Called, Over, Plan, Request, Service, Source};
+use crate::listener::ForwardedFor;
 
 /// What a request came to.
 pub(super) enum Turn {
@@ -21,7 +22,11 @@ pub(super) enum Turn {
 
 impl<S: Service> Server<S> {
     /// Answers the request that these bytes begin with, if it is whole.
-    pub(super) fn turn(&self, input: &[u8], source: impl FnOnce(Option<&str>) -> Source) -> Turn {
+    pub(super) fn turn(
+        &self,
+        input: &[u8],
+        source: impl FnOnce(ForwardedFor<'_>) -> Source,
+    ) -> Turn {
         let parsed = match parse(input) {
             Parse::Partial => return Turn::Partial,
             Parse::Other => return Turn::NotOurs,

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::fallback;
-use super::sources::Sources;
-use super::{FIRST_BYTES_MAX, ListenerOptions, Opened, Opening, Protocol, Shutdown, Tls};
-use crate::Metrics;
+use super::sources::{Place, Sources};
+use super::{FIRST_BYTES_MAX, ListenerOptions, Opened, Opening, Protocol, Shutdown, Wire};
+use crate::{Metrics, Refusal};
 
 /// What the connections of a listener share.
 pub(super) struct Shared {
@@ -34,17 +34,21 @@ pub(super) struct Shared {
 /// Which protocol, by its place in the list; `None` for ordinary HTTP.
 type Who = Option<usize>;
 
+/// A connection as it was accepted.
+pub(super) struct Accepted {
+    pub(super) tcp: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) tls: TlsAcceptor,
+    pub(super) opening: Opening,
+}
+
 /// Serves a connection from its handshake to its end.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    tls: TlsAcceptor,
-    opening: Opening,
-) {
+pub(super) async fn run(shared: Arc<Shared>, accepted: Accepted) {
     // Boxed and dropped when done: a connection that idles for days keeps nothing of it.
-    let opened = Box::pin(shared.open(tcp, peer, tls, opening)).await;
-    let Ok((mut opened, mut who)) = opened else { return shared.metrics.handshakes_failed.inc() };
+    let opened = Box::pin(shared.open(accepted)).await;
+    let Ok((mut opened, mut who, _place)) = opened else {
+        return shared.metrics.handshakes_failed.inc();
+    };
     loop {
         let Some(no) = who else { return Box::pin(fallback::serve(&shared, opened)).await };
         let protocol = Arc::clone(&shared.protocols[no]);
@@ -56,26 +60,42 @@ pub(super) async fn run(
 }
 
 impl Shared {
-    /// TLS and as much of the first request as it takes to know whose it is, each in its time.
-    async fn open(
-        &self,
-        tcp: TcpStream,
-        peer: SocketAddr,
-        tls: TlsAcceptor,
-        opening: Opening,
-    ) -> io::Result<(Opened, Who)> {
-        tcp.set_nodelay(true)?;
-        let time = self.options.handshake_timeout;
-        let io = Box::new(timeout(time, tls.accept(tcp)).await??);
+    /// PROXY header, TLS, and as much of the first request as it takes to know whose it is, each in
+    /// its time. With the place of a client whom a balancer named.
+    async fn open(&self, accepted: Accepted) -> io::Result<(Opened, Who, Option<Place>)> {
+        let Accepted { mut tcp, peer, tls, mut opening } = accepted;
+        let (time, front) = (self.options.handshake_timeout, &self.options.front);
+        let client = timeout(time, front.client(&mut tcp, peer, &self.metrics)).await??;
+        let mut place = None;
+        if client != peer {
+            (place, opening._place) = self.places(client)?;
+        }
+        let io = timeout(time, front.secure(tcp, peer, &tls)).await??;
         let opened = Opened {
             io,
             first: BytesMut::with_capacity(1024),
-            peer,
+            peer: client,
             shutdown: self.shutdown.clone(),
             metrics: Arc::clone(&self.metrics),
             opening: Some(opening),
         };
-        self.claim(opened, None, time).await
+        let (opened, who) = self.claim(opened, None, time).await?;
+        Ok((opened, who, place))
+    }
+
+    /// A place among the connections of an address, and one among those that it is opening; none for
+    /// those who carry many.
+    pub(super) fn places(&self, client: SocketAddr) -> io::Result<(Option<Place>, Option<Place>)> {
+        if self.options.front.exempts(client.ip()) {
+            return Ok((None, None));
+        }
+        // One address that opens and says nothing would keep everybody else from being accepted.
+        let (place, opening) = (self.sources.enter(client.ip()), self.openings.enter(client.ip()));
+        if place.is_none() || opening.is_none() {
+            self.metrics.refused(Refusal::ConnectionsOfSource);
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        Ok((place, opening))
     }
 
     /// Finds who claims a connection; not the one who gave it back.
@@ -89,7 +109,7 @@ impl Shared {
         Ok((opened, who))
     }
 
-    async fn who(&self, io: &mut Tls, first: &mut BytesMut, not: Who) -> io::Result<Who> {
+    async fn who(&self, io: &mut Wire, first: &mut BytesMut, not: Who) -> io::Result<Who> {
         loop {
             let mut is_open = false;
             for (no, protocol) in

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use super::Proxies;
+use super::Front;
 
 /// Bounds and times; the defaults suit 100,000 agents.
 #[derive(Clone, Debug)]
 pub struct ListenerOptions {
-    /// Open connections; above it new ones are closed at once.
+    /// Open connections; above it none is accepted until one ends, as with [`Self::handshakes_max`].
     pub connections_max: usize,
     /// Open connections of one address (of one /64 in IPv6); above it new ones are closed at once.
-    /// Loopback and [`Self::proxies`] are exempt. `None`: half of `connections_max`.
+    /// Loopback and proxies of [`Self::front`] are exempt. `None`: half of `connections_max`.
     pub connections_per_source_max: Option<usize>,
     /// TLS handshakes and first requests at a time; above it no connection is accepted, and the
     /// kernel's backlog and the clients' SYN retries are the queue. One address may have an eighth of
-    /// them, and its further connections are closed at once; loopback and [`Self::proxies`] are exempt.
+    /// them, and its further connections are closed at once; loopback and proxies of [`Self::front`] are exempt.
     pub handshakes_max: usize,
     /// Time for the TLS handshake, and again for the first bytes.
     pub handshake_timeout: Duration,
@@ -23,8 +23,10 @@ pub struct ListenerOptions {
     /// A kept-alive HTTP connection without a request for this long, or up to twice as long, is
     /// closed. Longer than proxies keep theirs, so that they close first.
     pub idle_timeout: Duration,
-    /// Whose `X-Forwarded-For` is believed.
-    pub proxies: Proxies,
+    /// After the listener closes, connections have this long to finish what they are in the middle of.
+    pub drain_timeout: Duration,
+    /// What stands in front.
+    pub front: Front,
 }
 
 impl Default for ListenerOptions {
@@ -36,7 +38,8 @@ impl Default for ListenerOptions {
             handshake_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(16),
             idle_timeout: Duration::from_secs(90),
-            proxies: Proxies::default(),
+            drain_timeout: Duration::from_secs(10),
+            front: Front::default(),
         }
     }
 }

@@ -5,16 +5,11 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_rustls::server::TlsStream;
 
-use super::Shutdown;
 use super::sources::Place;
+use super::{Shutdown, Wire};
 use crate::Metrics;
-
-/// A connection's encrypted stream, boxed: it is moved about, and is large.
-pub type Tls = Box<TlsStream<TcpStream>>;
 
 /// One of the protocols on a listener. They are asked in order; what none of them claims is ordinary
 /// HTTP for the listener's router.
@@ -39,13 +34,13 @@ pub trait Protocol: Send + Sync + 'static {
 /// Bytes within which every protocol must have made up its mind.
 pub const FIRST_BYTES_MAX: usize = 8 << 10;
 
-/// A connection after its TLS handshake.
+/// A connection after its PROXY header and its TLS handshake, where it has them.
 pub struct Opened {
-    /// The encrypted stream.
-    pub io: Tls,
+    /// The stream.
+    pub io: Wire,
     /// What was read of it already, at least what was needed to claim it.
     pub first: BytesMut,
-    /// Who opened it: an agent, or the nearest proxy.
+    /// Who opened it: an agent, or the nearest proxy that says nothing of the connection itself.
     pub peer: SocketAddr,
     /// The listener's end.
     pub shutdown: Shutdown,

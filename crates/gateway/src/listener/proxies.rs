@@ -36,19 +36,21 @@ impl Proxies {
         address.to_canonical().is_loopback() || self.trusts(address)
     }
 
-    /// The agent's address: of a chain of proxies the last that is not trusted, which wrote nothing
-    /// of it. A header from anybody else does not count, and neither does one that is not addresses.
-    #[must_use]
-    pub fn client(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
-        let peer = peer.to_canonical();
-        let (true, Some(chain)) = (self.trusts(peer), forwarded_for) else { return peer };
-        let mut client = peer;
-        for hop in chain.rsplit(',') {
-            let Some(address) = parse(hop.trim()) else { return client };
-            client = address;
-            if !self.trusts(address) {
+    /// The client's address, by the lines of `X-Forwarded-For`, the newest first: of a chain of
+    /// proxies the last that is not trusted, which wrote nothing of it. A header from anybody else does
+    /// not count, and neither does what is no address, with all that stands before it.
+    pub fn client<'a>(
+        &self,
+        peer: IpAddr,
+        newest_first: impl IntoIterator<Item = &'a str>,
+    ) -> IpAddr {
+        let mut client = peer.to_canonical();
+        for hop in newest_first.into_iter().flat_map(|line| line.rsplit(',')) {
+            if !self.trusts(client) {
                 break;
             }
+            let Some(address) = parse(hop.trim()) else { break };
+            client = address;
         }
         client
     }
@@ -97,6 +99,12 @@ mod tests {
         assert_eq!(client("10.0.0.1", Some("garbage")), "10.0.0.1");
         assert_eq!(client("::ffff:10.0.0.1", Some("198.51.100.7:4711")), "198.51.100.7");
         assert_eq!(client("fd00::1", Some("[2001:db8::7]:99")), "2001:db8::7");
+        let lines = |peer, lines: &[&'static str]| {
+            proxies.client(ip(peer), lines.iter().copied()).to_string()
+        };
+        assert_eq!(lines("10.0.0.1", &["10.2.2.2", "198.51.100.7", "1.2.3.4"]), "198.51.100.7");
+        assert_eq!(lines("10.0.0.1", &["10.2.2.2", "", "1.2.3.4"]), "10.2.2.2");
+        assert_eq!(lines("192.0.2.1", &["10.2.2.2", "1.2.3.4"]), "192.0.2.1");
         assert!(proxies.exempts(ip("127.0.0.9")) && proxies.exempts(ip("::1")));
         assert!(!proxies.exempts(ip("192.0.2.1")));
     }

@@ -14,24 +14,22 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{Shared, run};
+use super::connection::{Accepted, Shared, run};
 use super::sources::Sources;
 use super::{ListenerOptions, Opening, Protocol, Shutdown};
 use crate::{Metrics, Refusal};
 
-/// After the listener closes, connections have this long to finish what they are in the middle of.
-const DRAIN: Duration = Duration::from_secs(10);
 /// How often protocols are asked to close theirs meanwhile.
 const CLOSE_EVERY: Duration = Duration::from_millis(100);
 
 /// Serves agents until `shutdown`: those of each protocol, and whatever else `fallback` answers, which
-/// finds the peer's address as [`ConnectInfo`](axum::extract::ConnectInfo) of a [`SocketAddr`].
+/// finds who opened the connection as [`ConnectInfo`](axum::extract::ConnectInfo) of a [`SocketAddr`].
 ///
 /// The TLS configuration may be swapped at any time; connections keep the one they began with. When as
-/// many handshakes are under way as allowed nothing is accepted until one is done: the kernel's
-/// backlog waits, which every agent takes better than a connection that is closed on it.
+/// many connections are open, or handshakes under way, as allowed nothing is accepted until one is done:
+/// the kernel's backlog waits, which every agent takes better than a connection that is closed on it.
 ///
-/// After `shutdown` connections have ten seconds, and are dropped then.
+/// After `shutdown` connections have [`ListenerOptions::drain_timeout`], and are dropped then.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<ArcSwap<rustls::ServerConfig>>,
@@ -53,20 +51,27 @@ pub async fn serve(
         shutdown: ending.clone(),
     });
     let (tasks, hard) = (TaskTracker::new(), Shutdown::new());
+    let places = Arc::new(Semaphore::new(shared.options.connections_max));
     let accept = async {
         loop {
+            if places.available_permits() == 0 {
+                shared.metrics.refused(Refusal::Connections);
+            }
+            let place = Arc::clone(&places).acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
             let permit = Arc::clone(&shared.handshakes).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             let Some((tcp, peer)) = accept(&listener).await else { continue };
             let tls = TlsAcceptor::from(tls.load_full());
-            admit(&shared, &tasks, &hard, tcp, peer, tls, permit);
+            let room = Room { place, handshake: permit };
+            admit(&shared, &tasks, &hard, tcp, peer, tls, room);
         }
     };
     shutdown.run_until_cancelled(accept).await;
     drop(listener);
     ending.begin();
     tasks.close();
-    let drained = timeout(DRAIN, async {
+    let drained = timeout(shared.options.drain_timeout, async {
         while !tasks.is_empty() {
             shared.protocols.iter().for_each(|protocol| protocol.close());
             let _ = timeout(CLOSE_EVERY, tasks.wait()).await;
@@ -91,7 +96,15 @@ async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     }
 }
 
-/// Starts a connection's task, unless there are too many already.
+/// What a connection had to wait for before it was accepted.
+struct Room {
+    /// Among all connections.
+    place: OwnedSemaphorePermit,
+    /// Among those that are being opened.
+    handshake: OwnedSemaphorePermit,
+}
+
+/// Starts a connection's task, unless its address has too many.
 fn admit(
     shared: &Arc<Shared>,
     tasks: &TaskTracker,
@@ -99,29 +112,19 @@ fn admit(
     tcp: TcpStream,
     peer: SocketAddr,
     tls: TlsAcceptor,
-    permit: OwnedSemaphorePermit,
+    room: Room,
 ) {
-    let Shared { options, metrics, sources, openings, .. } = &**shared;
-    if tasks.len() >= options.connections_max {
-        return metrics.refused(Refusal::Connections);
-    }
-    let (mut place, mut opening_place) = (None, None);
-    if !options.proxies.exempts(peer.ip()) {
-        place = sources.enter(peer.ip());
-        // One address that opens and says nothing would keep everybody else from being accepted.
-        opening_place = openings.enter(peer.ip());
-        if place.is_none() || opening_place.is_none() {
-            return metrics.refused(Refusal::ConnectionsOfSource);
-        }
-    }
-    let opening = Opening { _permit: permit, _place: opening_place };
+    let metrics = &shared.metrics;
+    let Ok((place, opening_place)) = shared.places(peer) else { return };
+    let opening = Opening { _permit: room.handshake, _place: opening_place };
+    let accepted = Accepted { tcp, peer, tls, opening };
     metrics.connections.inc();
     let (open, hard) = (Open::new(metrics), hard.clone());
     let shared = Arc::clone(shared);
     tasks.spawn(async move {
-        let (_open, _place) = (open, place);
+        let (_open, _place, _room) = (open, place, room.place);
         let mut dropped = pin!(hard.begun());
-        let mut served = pin!(run(shared, tcp, peer, tls, opening));
+        let mut served = pin!(run(shared, accepted));
         let mut waits = false;
         // Not `select!`, which would poll `dropped`, and so take its lock, whenever anything happens.
         std::future::poll_fn(|cx| {

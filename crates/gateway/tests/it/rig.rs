@@ -10,15 +10,14 @@ use bytes::Bytes;
 use muster_gateway::http::{
     Answer, Called, Head, Over, Plan, Read, Request, Room, Server, Service, Source,
 };
-use muster_gateway::listener::{ListenerOptions, Proxies, serve};
+use muster_gateway::listener::{Front, ListenerOptions, Proxies, serve};
 use muster_gateway::{Budget, Metrics};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -105,7 +104,10 @@ pub struct Rig {
 /// Short times, and loopback as a trusted proxy.
 pub fn options() -> ListenerOptions {
     ListenerOptions {
-        proxies: Proxies::new(["127.0.0.0/8".parse().unwrap()]),
+        front: Front {
+            proxies: Proxies::new(["127.0.0.0/8".parse().unwrap()]),
+            ..Front::default()
+        },
         ..ListenerOptions::default()
     }
 }
@@ -146,9 +148,22 @@ impl Rig {
     }
 
     pub async fn try_connect(&self) -> std::io::Result<Client> {
-        let tcp = TcpStream::connect(self.address).await?;
+        self.encrypt(TcpStream::connect(self.address).await?).await
+    }
+
+    /// A connection from one of the machine's own addresses, without a word said.
+    pub async fn raw(&self, from: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        let tcp = socket.connect(self.address).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        tcp
+    }
+
+    /// The TLS handshake.
+    pub async fn encrypt(&self, tcp: TcpStream) -> std::io::Result<Client> {
         let name = ServerName::try_from("localhost").unwrap();
-        Ok(Client { io: self.connector.connect(name, tcp).await?, read: Vec::new() })
+        Ok(Client::over(self.connector.connect(name, tcp).await?))
     }
 
     pub async fn stop(self) {
@@ -175,9 +190,14 @@ fn tls() -> (Arc<rustls::ServerConfig>, TlsConnector) {
 
 /// A connection that knows nothing but bytes.
 pub struct Client {
-    io: TlsStream<TcpStream>,
+    io: Box<dyn Io>,
     read: Vec<u8>,
 }
+
+/// Encrypted or not.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// An answer as it came.
 #[derive(Debug)]
@@ -193,6 +213,10 @@ pub fn post(path: &str, fields: &str, body: &str) -> String {
 }
 
 impl Client {
+    pub fn over(io: impl Io + 'static) -> Self {
+        Self { io: Box::new(io), read: Vec::new() }
+    }
+
     pub async fn send(&mut self, text: &str) {
         self.io.write_all(text.as_bytes()).await.unwrap();
         self.io.flush().await.unwrap();

@@ -58,9 +58,9 @@ async fn enrol(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back();
-    let forwarded = forwarded.and_then(|value| value.to_str().ok());
-    let peer = state.proxies.client(peer.ip(), forwarded);
+    let lines = request.headers().get_all("x-forwarded-for").iter().rev();
+    let lines = lines.map(|line| line.to_str().unwrap_or_default());
+    let peer = state.proxies.client(peer.ip(), lines);
     let admitted = match knock(&state, peer) {
         // Only now: who knocks too often is not read.
         Ok(()) => match Bytes::from_request(request, &()).await {
@@ -78,7 +78,7 @@ async fn enrol(
             Json(EnrolAnswer { agent_no: agent, server_cas }).into_response()
         }
         Err(refused) => {
-            state.metrics.refused(Refusal::Enrolment);
+            state.metrics.refused_by(muster_types::AgentKind::Native, Refusal::Enrolment);
             let (reason, hint) = (refused.reason, &refused.hint);
             tracing::warn!(%peer, ?reason, hint, "enrolment refused");
             let retry_after_ms = u64::try_from(refused.retry_after.as_millis()).unwrap_or(u64::MAX);

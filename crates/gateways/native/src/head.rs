@@ -16,8 +16,8 @@ pub(crate) enum Opening {
     Link {
         /// The bytes of the answer.
         answer: Vec<u8>,
-        /// Whom it was forwarded for, by its last proxy.
-        forwarded_for: Option<String>,
+        /// Whom it was forwarded for: all lines of `X-Forwarded-For` as one.
+        forwarded_for: String,
     },
     /// It was asked for wrongly.
     Refused(&'static [u8]),
@@ -67,8 +67,10 @@ fn answer(head: &[u8]) -> Opening {
     let mut bytes = Vec::with_capacity(256);
     match create_response(&request).and_then(|answer| write_response(&mut bytes, &answer)) {
         Ok(()) => {
-            let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back();
-            let forwarded_for = forwarded.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+            let lines = request.headers().get_all("x-forwarded-for").iter();
+            // What is no text is no address; what stands before it does not count.
+            let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
+            let forwarded_for = lines.join(",");
             Opening::Link { answer: bytes, forwarded_for }
         }
         Err(_) => Opening::Refused(BAD_REQUEST),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use muster_gateway::CloseReason;
-use muster_gateway::listener::{Opened, Protocol, Tls};
+use muster_gateway::listener::{Opened, Protocol, Wire};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -41,7 +41,7 @@ impl Protocol for Links {
             drop(opening);
             match upgraded {
                 Ok(Some(forwarded_for)) => {
-                    let address = self.state.proxies.client(peer.ip(), forwarded_for.as_deref());
+                    let address = self.state.proxies.client(peer.ip(), Some(&*forwarded_for));
                     drop(forwarded_for);
                     link::run(io, SocketAddr::new(address, peer.port()), &self.state).await;
                 }
@@ -57,10 +57,10 @@ impl Protocol for Links {
 }
 
 /// Whom a link was forwarded for.
-type Forwarded = Option<String>;
+type Forwarded = String;
 
 /// Reads the whole request and answers it; `Some` when it is a link now.
-async fn upgrade(io: &mut Tls, first: BytesMut, time: Duration) -> io::Result<Option<Forwarded>> {
+async fn upgrade(io: &mut Wire, first: BytesMut, time: Duration) -> io::Result<Option<Forwarded>> {
     let opening = timeout(time, read_request(io, first)).await??;
     let (answer, upgraded): (&[u8], _) = match &opening {
         Opening::Link { answer, forwarded_for } => (answer, Some(forwarded_for.clone())),

@@ -14,7 +14,7 @@ use muster_archive::Archive;
 use muster_bus::Bus;
 use muster_bus::local::LocalBus;
 use muster_endpoints::{Directory, NewSecret, Presence, create_secret};
-use muster_gateway::listener::{ListenerOptions, Proxies};
+use muster_gateway::listener::{Front, ListenerOptions, Proxies};
 use muster_gateway::{
     Admissions, Delivery, EnrolmentRates, Enrolments, Gateway, Ingest, Metrics,
     Options as AdmissionOptions, Sessions,
@@ -108,7 +108,7 @@ impl Rig {
         let proxies = Proxies::new(["127.0.0.0/8".parse().unwrap()]);
         let listener_options = ListenerOptions {
             handshake_timeout: options.handshake_timeout,
-            proxies: proxies.clone(),
+            front: Front { proxies: proxies.clone(), ..Front::default() },
             ..ListenerOptions::default()
         };
         let state = NativeState::new(Parts {
