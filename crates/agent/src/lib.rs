@@ -20,6 +20,7 @@ mod options;
 mod plan;
 pub mod query;
 mod run;
+mod servers;
 mod state;
 pub mod table;
 pub mod tables;

@@ -23,11 +23,11 @@ impl Agent {
         let secret = self.options.secret.as_ref().ok_or(Error::NoSecret)?;
         let secret = secret.read().map_err(Error::Secret)?;
         let mut refusal = None;
-        for server in self.servers.clone() {
+        for server in self.servers.all() {
             let credential = Credential::Secret(secret.clone());
             match self.ask_number(&server, credential, &self.identity.key).await {
-                Ok((agent_no, cas)) => {
-                    self.adopt(agent_no, &cas)?;
+                Ok(agent_no) => {
+                    self.adopt(agent_no)?;
                     tracing::info!(%server, agent = %agent_no, "enrolled");
                     return Ok(agent_no);
                 }
@@ -45,22 +45,23 @@ impl Agent {
         server: &ServerUrl,
         credential: Credential,
         key: &Key,
-    ) -> Result<(AgentNo, String), Refusal> {
+    ) -> Result<AgentNo, Refusal> {
         let enroller = Enroller {
             machine_id: self.identity.machine_id.clone(),
             host: self.identity.host.clone(),
         };
         let now = self.options.clock.now();
         let answer = enroller.enrol(&self.dialer, server, key, credential, now).await?;
-        Ok((answer.agent_no, answer.server_cas))
+        Ok(answer.agent_no)
     }
 
-    fn adopt(&mut self, agent_no: AgentNo, cas: &str) -> Result<(), Error> {
+    /// The CAs come with the welcome, where they are judged by the certificates of that connection.
+    fn adopt(&mut self, agent_no: AgentNo) -> Result<(), Error> {
         let stored = self.state.store_agent_no(agent_no, &self.identity.key);
         stored.map_err(|e| self.failed(e))?;
         self.identity.agent_no = agent_no;
         self.enrolled = true;
-        self.trust(cas)
+        Ok(())
     }
 
     pub(crate) fn after_refusal(&self, refusal: &Refusal) -> Next {
@@ -84,7 +85,7 @@ impl Agent {
         tracing::warn!(%server, "another machine holds the same key; enrolling as one of its own");
         let key = Key::generate().map_err(|e| self.failed(e))?;
         let ticket = Credential::Ticket(rekey.ticket);
-        let (agent_no, cas) = match self.ask_number(server, ticket, &key).await {
+        let agent_no = match self.ask_number(server, ticket, &key).await {
             Ok(answer) => answer,
             Err(refusal) => {
                 tracing::warn!("{}", chain(&refusal));
@@ -99,7 +100,7 @@ impl Agent {
         done.clear().map_err(|e| self.failed(e))?;
         self.state.store_key(&key).map_err(|e| self.failed(e))?;
         self.identity.key = key;
-        self.adopt(agent_no, &cas)?;
+        self.adopt(agent_no)?;
         Ok(Next::Again)
     }
 

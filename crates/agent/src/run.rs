@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_types::AgentNo;
-use rand::seq::SliceRandom;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -12,10 +11,11 @@ use crate::buffer::Buffer;
 use crate::link::{self, Closed, Greeting, Identity, Session, greet};
 use crate::options::AgentOptions;
 use crate::query::Runner;
+use crate::servers::Servers;
 use crate::state::State;
 use crate::tasks::{Done, Order, Tasks, ends};
-use crate::transport::{CaError, CaSet, Connection, Dialer, ProxyRules, ServerUrl, websocket};
-use crate::{Backoff, Refusal, host};
+use crate::transport::{CaError, CaSet, Connection, Dialer, ProxyRules, websocket};
+use crate::{Refusal, host};
 
 /// Why an agent cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +103,8 @@ pub(crate) struct Agent {
     pub(crate) dialer: Dialer,
     pub(crate) identity: Identity,
     pub(crate) enrolled: bool,
-    /// Servers in the order they are tried; rotated at each failure.
-    pub(crate) servers: Vec<ServerUrl>,
+    /// Whom to talk to.
+    pub(crate) servers: Servers,
 }
 
 /// What to do after a link.
@@ -139,8 +139,7 @@ impl Agent {
             bind: None,
             timeout: CONNECT_TIMEOUT,
         };
-        let mut servers = options.servers.clone();
-        servers.shuffle(&mut rand::rng());
+        let servers = Servers::shuffled(&options.servers);
         let enrolled = agent_no.is_some();
         Ok(Self { options, state, cas, dialer, identity, enrolled, servers })
     }
@@ -156,7 +155,6 @@ impl Agent {
         orders: &mpsc::Sender<Order>,
         shutdown: &CancellationToken,
     ) -> Result<(), Error> {
-        let mut failures = 0u32;
         while !shutdown.is_cancelled() {
             let started = tokio::time::Instant::now();
             let next = tokio::select! {
@@ -164,17 +162,18 @@ impl Agent {
                 () = shutdown.cancelled(), if !self.enrolled => Next::Stop,
             };
             if started.elapsed() > GOOD_LINK {
-                failures = 0;
+                self.servers.was_good();
             }
-            let wait = match next {
+            let asked = match next {
                 Next::Stop => return Ok(()),
                 Next::Again => continue,
-                Next::After(wait) => Backoff::asked(wait).max(self.options.backoff.wait(1)),
-                Next::Failed => {
-                    failures = failures.saturating_add(1);
-                    self.servers.rotate_left(1);
-                    self.options.backoff.wait(failures)
-                }
+                Next::After(wait) => Some(wait),
+                Next::Failed => None,
+            };
+            let wait = match self.enrolled {
+                true => self.servers.next(asked, self.options.backoff),
+                // To enrol, all were asked.
+                false => self.servers.again(asked, self.options.backoff),
             };
             tracing::debug!(wait_ms = wait.as_millis(), "waiting before the next attempt");
             tokio::select! {
@@ -200,7 +199,7 @@ impl Agent {
                 Err(error) => return Err(error),
             });
         }
-        let Some(server) = self.servers.first().cloned() else { return Err(Error::NoServer) };
+        let Some(server) = self.servers.current().cloned() else { return Err(Error::NoServer) };
         let connection = tokio::select! {
             connection = self.dialer.connect(&server) => connection,
             () = shutdown.cancelled() => return Ok(Next::Stop),

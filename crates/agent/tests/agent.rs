@@ -295,3 +295,31 @@ async fn errors_of_queries_reach_the_server() {
     assert_eq!(end.message, "no such table: proceses; did you mean processes?");
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_server_that_drains_or_dies_is_left_for_another_at_once() {
+    let (ca, data) = (Ca::new("CA"), tempfile::tempdir().unwrap());
+    let (mut first, mut second) = (Server::start(&ca).await, Server::start(&ca).await);
+    let mut options = options(&first, data.path());
+    options.servers.push(second.url().parse().unwrap());
+    // One that refuses connections: the port of a server that is gone.
+    let gone = Server::start(&ca).await.url();
+    options.servers.push(gone.parse().unwrap());
+    let agent = Running::start(options);
+    for _ in 0..3 {
+        // Whichever it is at: it is sent away for an hour, and soon at the other.
+        let (mut link, at_first) = tokio::select! {
+            link = first.link() => (link, true),
+            link = second.link() => (link, false),
+        };
+        let hello = link.challenge().await;
+        link.welcome(hello.agent_no, "").await;
+        link.say(Bye { reason: "draining".into(), retry_after_ms: 3_600_000 }).await;
+        let other = if at_first { &mut second } else { &mut first };
+        // Within the patience of this test, which is no hour.
+        let (link, _) = other.welcomed().await;
+        // It dies.
+        drop(link);
+    }
+    agent.stop().await;
+}

@@ -30,12 +30,30 @@ pub struct Response {
 /// # Errors
 /// [`Error::Connect`] when it breaks, [`Error::Answer`] when the answer is no HTTP.
 pub async fn post_json(connection: Connection, path: &str, body: &[u8]) -> Result<Response, Error> {
+    let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    exchange(connection, "POST", path, &fields, body).await
+}
+
+/// One GET, after which the connection is closed.
+///
+/// # Errors
+/// As [`post_json`].
+pub async fn get(connection: Connection, path: &str) -> Result<Response, Error> {
+    exchange(connection, "GET", path, "", &[]).await
+}
+
+async fn exchange(
+    connection: Connection,
+    method: &str,
+    path: &str,
+    fields: &str,
+    body: &[u8],
+) -> Result<Response, Error> {
     let Connection { mut socket, server } = connection;
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\nUser-Agent: muster-agent/{}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\n{fields}Connection: close\r\n\
+         User-Agent: muster-agent/{}\r\n\r\n",
         server.authority(),
-        body.len(),
         env!("CARGO_PKG_VERSION"),
     );
     let mut request = head.into_bytes();

@@ -7,7 +7,7 @@ mod trust;
 mod url;
 
 pub use dial::{Connection, Dialer, Error, Socket};
-pub use http::{Response, post_json, websocket};
+pub use http::{Response, get, post_json, websocket};
 pub use proxy::{Proxy, ProxyRules};
 pub use trust::{CaError, CaSet};
 pub use url::{BadUrl, ServerUrl};
