@@ -36,6 +36,15 @@ pub enum Admission {
     },
 }
 
+/// What was done about a message before it was decided on.
+#[derive(Debug, Default)]
+pub struct Offer {
+    /// What was taken from the budget for it.
+    pub held: Option<Permit>,
+    /// Bytes of it that were [paid](Admissions::pay) for.
+    pub paid: usize,
+}
+
 /// Bounds on what is taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -88,40 +97,72 @@ impl Admissions {
     /// Decides on one message before its bytes are read.
     #[must_use]
     pub fn ask(&self, agent: AgentNo, class: Class, bytes: usize) -> Admission {
-        self.ask_with(agent, class, bytes, None)
+        self.ask_with(agent, class, bytes, Offer::default())
     }
 
-    /// The same after the bytes were read: `held` is what was taken from the budget for them before.
+    /// The same after the bytes were read, with what was done about them before.
     #[must_use]
-    pub fn ask_with(
-        &self,
-        agent: AgentNo,
-        class: Class,
-        bytes: usize,
-        held: Option<Permit>,
-    ) -> Admission {
+    pub fn ask_with(&self, agent: AgentNo, class: Class, bytes: usize, offer: Offer) -> Admission {
         if bytes > self.options.message_bytes_max {
             self.metrics.refused(Refusal::Oversize);
             return Admission::TakeAndDrop { recorded: "message over the size limit" };
         }
         let pressure = *self.pressure.borrow();
-        if pressure.stopped {
-            self.metrics.refused(Refusal::StreamFull);
-            return Admission::Refuse { retry_after: FULL_RETRY };
-        }
         if class == Class::Status && pressure.used_bytes > pressure.quota_bytes / 10 * 9 {
-            self.metrics.refused(Refusal::StreamFull);
+            self.refused_class(class);
             return Admission::TakeAndDrop { recorded: "status dropped, stream nearly full" };
         }
-        let Some(permit) = held.or_else(|| self.budget.try_take(bytes)) else {
+        if let Err(retry_after) = self.has_room(class) {
+            return Admission::Refuse { retry_after };
+        }
+        let Some(permit) = offer.held.or_else(|| self.budget.try_take(bytes)) else {
             self.metrics.refused(Refusal::Budget);
             return Admission::Wait { at_least: Duration::ZERO };
         };
-        if let Err(at_least) = self.buckets.take(agent, bytes, self.clock.now()) {
-            self.metrics.refused(Refusal::Rate);
+        let owed = bytes.saturating_sub(offer.paid);
+        if (offer.paid == 0 || owed > 0)
+            && let Err(at_least) = self.pay(agent, owed)
+        {
             return Admission::Wait { at_least };
         }
         Admission::Go(permit)
+    }
+
+    /// Whether the stream takes messages of this class: each class has a share of its quota, so that
+    /// what is least precious is refused first.
+    ///
+    /// # Errors
+    /// When to come again.
+    pub fn has_room(&self, class: Class) -> Result<(), Duration> {
+        let pressure = *self.pressure.borrow();
+        let limit = pressure.quota_bytes / 100 * muster_stream::share_percent(class);
+        // A stream that does not tell its quota judges by itself.
+        let is_over = pressure.quota_bytes > 0 && pressure.used_bytes >= limit;
+        if pressure.stopped || is_over {
+            self.refused_class(class);
+            return Err(FULL_RETRY);
+        }
+        Ok(())
+    }
+
+    /// Takes a message of so many bytes from what this agent may send, before it is read: one agent with
+    /// many connections holds no more memory than its burst.
+    ///
+    /// # Errors
+    /// How long until it may; nothing was taken.
+    pub fn pay(&self, agent: AgentNo, bytes: usize) -> Result<(), Duration> {
+        let paid = self.buckets.take(agent, bytes, self.clock.now());
+        paid.inspect_err(|_| self.metrics.refused(Refusal::Rate))
+    }
+
+    fn refused_class(&self, class: Class) {
+        self.metrics.refused(Refusal::StreamFull);
+        match class {
+            Class::LifeCycle => {}
+            Class::Collected => self.metrics.refused_collected.inc(),
+            Class::Scheduled => self.metrics.refused_scheduled.inc(),
+            Class::Status => self.metrics.refused_status.inc(),
+        }
     }
 
     /// Waits until a message may be taken: for gateways that can leave it unread meanwhile.

@@ -26,14 +26,14 @@ mod revocation;
 mod session;
 mod sessions;
 
-pub use admission::{Admission, Admissions, Options};
+pub use admission::{Admission, Admissions, Offer, Options};
 pub use bucket::{Buckets, Rate};
 pub use budget::{Budget, Permit};
 pub use delivery::{Delivery, Handover};
 pub use enrolments::{EnrolmentRates, Enrolments};
 pub use gateway::{Gateway, Redelivery, TaskBytes, Unsupported};
 pub use ingest::{AgentRef, INLINE_BYTES_MAX, Ingest, Message, Refused};
-pub use metrics::{Counter, Metrics, Refusal};
+pub use metrics::{Counter, Metrics, ProtocolMetrics, Refusal};
 pub use revocation::follow_revocations;
 pub use session::{CloseReason, Line, Next, Push, Pushed, Session, Tried};
 pub use sessions::{Registered, Sessions};

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use muster_types::AgentKind;
+
 /// A number that is counted.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -46,7 +48,7 @@ pub enum Refusal {
     Unauthenticated,
     /// Wrong secret or ticket, malformed or untimely enrolment.
     Enrolment,
-    /// Too many connections or handshakes.
+    /// As many connections as there may be: nobody was accepted until one ended.
     Connections,
     /// Too many connections of one address.
     ConnectionsOfSource,
@@ -90,6 +92,7 @@ macro_rules! metrics {
         pub struct Metrics {
             $($(#[doc = $help])* pub $name: Counter,)*
             refusals: [Counter; Refusal::ALL.len()],
+            protocols: [ProtocolMetrics; 2],
         }
 
         impl Metrics {
@@ -143,6 +146,12 @@ metrics! {
     clones,
     /// Lines of agents' own logs that were dropped because the stream was nearly full.
     status_dropped,
+    /// Messages with answers to tasks that were refused because the stream was nearly full.
+    refused_collected,
+    /// Messages with scheduled results that were refused because their share of the stream was full.
+    refused_scheduled,
+    /// Messages of agents' own logs that were refused or dropped because their share was full.
+    refused_status,
     /// Blocks of uploads that were not taken.
     blocks_refused,
     /// Agents enrolled.
@@ -153,7 +162,35 @@ metrics! {
     requests_late,
 }
 
+/// What one protocol counts, once it is known that a connection speaks it.
+#[derive(Debug, Default)]
+pub struct ProtocolMetrics {
+    /// Connections that began to speak it.
+    pub connections: Counter,
+    refusals: [Counter; Refusal::ALL.len()],
+}
+
+impl ProtocolMetrics {
+    /// Refusals for one reason.
+    #[must_use]
+    pub fn refusals(&self, why: Refusal) -> u64 {
+        self.refusals[why as usize].get()
+    }
+}
+
 impl Metrics {
+    /// The counters of one protocol.
+    #[must_use]
+    pub fn of(&self, kind: AgentKind) -> &ProtocolMetrics {
+        &self.protocols[usize::from(kind == AgentKind::Osquery)]
+    }
+
+    /// Counts a refusal by one protocol.
+    pub fn refused_by(&self, kind: AgentKind, why: Refusal) {
+        self.of(kind).refusals[why as usize].inc();
+        self.refused(why);
+    }
+
     /// Counts a refusal.
     pub fn refused(&self, why: Refusal) {
         self.refusals[why as usize].inc();

@@ -12,9 +12,11 @@ use super::{After, Answer};
 /// Larger bodies are written from where they are; smaller ones are copied behind their head, and go
 /// out in one piece.
 const COPIED_BYTES_MAX: usize = 8 << 10;
-/// How long, and how much, is read after the last answer.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: u64 = 4 << 20;
+/// How long, and how much, is read and forgotten after the last answer: enough for the rest of what an
+/// agent sends at once, so that it sees the answer and not a broken connection, on which it would send
+/// everything again.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES_MAX: u64 = 16 << 20;
 
 /// An answer that is not written yet, or not all of it.
 pub(super) struct Outgoing {

@@ -133,7 +133,14 @@ async fn a_machine_has_as_many_as_there_may_be() {
     for _ in 0..3 {
         agents.push(rig.connect().await);
     }
-    assert!(rig.try_connect().await.is_err());
-    assert_eq!(rig.metrics.refusals(Refusal::Connections), 1);
+    let held_back = || rig.metrics.refusals(Refusal::Connections) == 1;
+    until("nobody is accepted any more", held_back).await;
+    {
+        let mut waiting = std::pin::pin!(rig.try_connect());
+        let soon = tokio::time::timeout(std::time::Duration::from_millis(100), &mut waiting);
+        assert!(soon.await.is_err(), "it is not closed, and waits");
+        agents.pop();
+        waiting.await.expect("its turn has come");
+    }
     rig.stop().await;
 }

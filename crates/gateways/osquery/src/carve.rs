@@ -67,7 +67,7 @@ impl Osquery {
             })
             .await?;
         let (session, payload) = read?;
-        let permit = post.introduced(payload.len());
+        let offer = post.introduced(payload.len());
         let known = self.directory.current().agent(session.agent).map(|agent| agent.state);
         if known.is_some_and(|state| state != AgentState::Active) {
             return Err(Refusal::Blocked);
@@ -75,7 +75,7 @@ impl Osquery {
         self.presence.touch(session.agent, now);
         let class = Class::Collected;
         let agent = AgentRef { org: session.org, no: session.agent, kind: AgentKind::Osquery };
-        let _permit = match self.admissions.ask_with(agent.no, class, payload.len(), permit) {
+        let _permit = match self.admissions.ask_with(agent.no, class, payload.len(), offer) {
             Admission::Go(permit) => permit,
             Admission::Wait { at_least } => return Err(Refusal::later("busy", at_least)),
             Admission::Refuse { retry_after } => return Err(Refusal::later("full", retry_after)),

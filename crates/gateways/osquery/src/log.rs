@@ -37,13 +37,13 @@ impl Osquery {
             Some(caller) => caller,
             None => self.caller(&post, &request.node_key, now)?,
         };
-        let permit = post.introduced(request.data.len());
+        let offer = post.introduced(request.data.len());
         let class = match request.log_type {
             LogType::Result => Class::Scheduled,
             LogType::Status => Class::Status,
         };
         let admitted =
-            self.admissions.ask_with(caller.node.agent, class, request.data.len(), permit);
+            self.admissions.ask_with(caller.node.agent, class, request.data.len(), offer);
         let (_permit, note) = match admitted {
             Admission::Go(permit) => (Some(permit), request.dropped.clone()),
             // A note would be one more of what there is no room for.

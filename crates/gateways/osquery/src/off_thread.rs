@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_gateway::{Permit, Refusal as Counted};
+use muster_gateway::{Offer, Refusal as Counted};
 
 use crate::Osquery;
 use crate::refusal::Refusal;
@@ -15,14 +15,16 @@ const BLOCKING_FROM: usize = 64 << 10;
 const PACKED_TIMES: usize = 1024;
 
 impl Post {
-    /// The bytes that it took from the budget, now that its sender is known and so many are left of it.
-    pub(crate) fn introduced(&mut self, left: usize) -> Option<Permit> {
-        let mut permit = self.permit.take()?;
-        permit.introduce();
-        if self.is_gzip {
-            permit.shrink(left);
+    /// What was done about its bytes, now that its sender is known and so many are left of it.
+    pub(crate) fn introduced(&mut self, left: usize) -> Offer {
+        let mut held = self.permit.take();
+        if let Some(permit) = &mut held {
+            permit.introduce();
+            if self.is_gzip {
+                permit.shrink(left);
+            }
         }
-        Some(permit)
+        Offer { held, paid: self.paid }
     }
 }
 
@@ -47,7 +49,7 @@ impl Osquery {
             let budget = if post.key.is_some() { budget } else { budget.strangers() };
             let room = post.body.len() + keep;
             if !budget.try_grow(&mut post.permit, room) {
-                self.metrics.refused(Counted::Budget);
+                self.metrics.refused_by(muster_types::AgentKind::Osquery, Counted::Budget);
                 return Err(Refusal::later("busy", Duration::from_secs(5)));
             }
         }

@@ -9,6 +9,7 @@ use muster_gateway::Permit;
 use muster_gateway::http::{
     Answer, Called, Head, Over, Plan, Read, Request, Room, Service, Source,
 };
+use muster_types::Class;
 
 use crate::auth::header_key;
 use crate::refusal::Refusal;
@@ -34,12 +35,18 @@ pub(crate) struct Post {
     pub tail: Bytes,
     pub is_truncated: bool,
     pub permit: Option<Permit>,
+    /// Bytes that were taken from what its agent may send before it was read.
+    pub paid: usize,
 }
 
 impl Post {
     fn new(request: Request<'_>) -> Self {
         let head = request.head;
+        let endpoint = route(head.path).map(|route| route.endpoint);
+        let is_paid = endpoint.is_some_and(|endpoint| paid_key(head, endpoint).is_some());
+        let length = usize::try_from(head.content_length).unwrap_or(usize::MAX);
         Self {
+            paid: if is_paid { length } else { 0 },
             key: header_key(head.authorization).map(str::to_owned),
             source: request.source,
             is_gzip: head.gzip_body,
@@ -76,15 +83,14 @@ impl Service for OsqueryService {
         let Some(Route { endpoint, .. }) = route(head.path) else {
             return Plan::Answer(not_found());
         };
-        let key = header_key(head.authorization).filter(|_| is_keyed(endpoint));
         let mut room = Room::Uncounted;
         if head.content_length >= COUNTED_FROM {
-            room = if key.is_some() { Room::Budget } else { Room::Strangers };
-            if let Some(key) = key
-                && let Err(refusal) =
-                    state.authenticate(Some(key), "", source.has_certificate, state.clock.now())
-            {
-                return Plan::Answer(refusal.answer());
+            room = Room::Strangers;
+            if let Some(key) = paid_key(head, endpoint) {
+                room = Room::Budget;
+                if let Err(refusal) = state.prepay(head, endpoint, key, source) {
+                    return Plan::Answer(refusal.answer());
+                }
             }
         }
         let options = &state.options;
@@ -136,6 +142,28 @@ impl Service for OsqueryService {
 }
 
 impl Osquery {
+    /// Judges a large request by its head: whose it is, whether the stream takes any of its kind now, and
+    /// whether its agent may send so much. What is refused here is not read.
+    fn prepay(
+        &self,
+        head: &Head<'_>,
+        endpoint: Endpoint<'_>,
+        key: &str,
+        source: &Source,
+    ) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let caller = self.authenticate(Some(key), "", source.has_certificate, now)?;
+        // What a log holds is known only when it is read.
+        if endpoint == Endpoint::Write
+            && let Err(retry_after) = self.admissions.has_room(Class::Collected)
+        {
+            return Err(Refusal::later("no room for answers now", retry_after));
+        }
+        let bytes = usize::try_from(head.content_length).unwrap_or(usize::MAX);
+        let paid = self.admissions.pay(caller.node.agent, bytes);
+        paid.map_err(|at_least| Refusal::later("this agent sends too much at once", at_least))
+    }
+
     /// Work that takes a while, bounded in time: an agent that hears nothing sends everything again.
     fn later<F>(self: &Arc<Self>, post: Post, work: impl FnOnce(Arc<Self>, Post) -> F) -> Called
     where
@@ -157,6 +185,12 @@ impl Osquery {
             done.unwrap_or_else(|_| Err(busy())).unwrap_or_else(|refusal| refusal.answer())
         }))
     }
+}
+
+/// The key of a request whose agent pays for it before it is read.
+fn paid_key<'a>(head: &Head<'a>, endpoint: Endpoint<'_>) -> Option<&'a str> {
+    let is_counted = head.content_length >= COUNTED_FROM && is_keyed(endpoint);
+    header_key(head.authorization).filter(|_| is_counted)
 }
 
 /// Whether requests of this kind prove whose they are by a node key: a new agent has none yet, and
