@@ -50,6 +50,11 @@ impl NewSink {
                     let message = "name a file, not a path: it is kept in the folder for sinks";
                     return Err(Refusal::invalid("/destination/file", message));
                 }
+                if is_aside(file) {
+                    let message =
+                        "a name that ends in a dot and a number is that of a file put aside";
+                    return Err(Refusal::invalid("/destination/file", message));
+                }
                 if *rotate_bytes < 4 << 10 {
                     let message = "files are put aside at 4 KiB at the least";
                     return Err(Refusal::invalid("/destination/rotate_bytes", message));
@@ -154,4 +159,10 @@ fn check_pem(pem: Option<&str>) -> Result<(), Refusal> {
     }
     let roots = crate::destination::roots(Some(pem));
     roots.map(drop).map_err(|why| Refusal::invalid("/destination/ca_pem", why))
+}
+
+/// Whether a name is one that another sink's file may get when it is put aside.
+fn is_aside(file: &str) -> bool {
+    let number = file.rsplit_once('.').map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -23,6 +23,9 @@ impl Trouble {
 /// Sends a batch. A batch that is rejected as a whole is halved until the rows are found that are
 /// why. Rows that are refused are told with the destination's reason.
 ///
+/// `may_send` is asked before each part: finding rows takes long, and somebody else may have the sink by
+/// then.
+///
 /// When every row is refused, the destination may be what is wrong: then it is shown `probe`, which
 /// tells of nothing, and only when it takes that are the rows to blame.
 ///
@@ -31,11 +34,15 @@ impl Trouble {
 pub(crate) async fn deliver(
     sender: &mut Sender,
     events: &[Event],
+    may_send: impl Fn() -> bool,
     probe: impl FnOnce() -> Event,
 ) -> Result<Vec<(usize, String)>, Trouble> {
     let mut refused = Vec::new();
     let mut left: Vec<_> = std::iter::once(0..events.len()).collect();
     while let Some(range) = left.pop() {
+        if !may_send() {
+            return Err(Trouble::new("the sink has another holder"));
+        }
         match sender.send(&events[range.clone()]).await {
             Ok(verdicts) => {
                 for (at, verdict) in range.zip(verdicts) {

@@ -14,6 +14,7 @@ use crate::deliver::{Trouble, deliver};
 use crate::destination::Sender;
 use crate::error::chain;
 use crate::event::{Event, Hosts, Origin};
+use crate::gauges::Gauges;
 use crate::progress::RefusedRow;
 use crate::read::Rows;
 use crate::service::{Deps, Options};
@@ -37,6 +38,8 @@ pub(crate) struct Pump {
     pub origin: Origin,
     /// The last commit that the service has seen.
     pub commits: watch::Receiver<i64>,
+    /// Counts failures.
+    pub gauges: Arc<Gauges>,
 }
 
 /// Why a window was left.
@@ -102,6 +105,7 @@ impl Pump {
             let pause = pause(first, most, progress.failures + 1, trouble.retry_after);
             let now = self.deps.clock.now();
             progress.failed(&trouble.message, now, now.plus(pause));
+            self.gauges.error(self.sink.no);
             progress.save(&catalog, self.sink.no, self.epoch, &[]).await?;
             if progress.failures.is_power_of_two() {
                 let (sink, failures) = (&self.sink.name, progress.failures);
@@ -233,7 +237,12 @@ impl Pump {
         }
         let Some(sender) = sender else { return Ok(Vec::new()) };
         let probe = || Event::test(&self.origin, &self.sink.name, self.deps.clock.now());
-        deliver(sender, events, probe).await.map_err(Left::Trouble)
+        let sent = deliver(sender, events, || self.is_held(), probe).await;
+        if !self.is_held() {
+            // Whatever it came to is the next holder's to find out.
+            return Err(Error::Fenced(self.sink.no).into());
+        }
+        sent.map_err(Left::Trouble)
     }
 
     /// Counts a batch that is done.

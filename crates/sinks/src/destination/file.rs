@@ -123,6 +123,12 @@ impl Opened {
             file.set_len(length)?;
         }
         file.seek(SeekFrom::Start(length))?;
+        if length == 0
+            && let Some(folder) = place.path.parent()
+        {
+            // It may be new, and rows in a file without a name are lost with the power.
+            fs::File::open(folder)?.sync_all()?;
+        }
         let mut recent = HashSet::new();
         ids(&tail[..whole], &mut recent);
         if (tail.len() as u64) < place.recent_bytes

@@ -2,8 +2,9 @@
 //!
 //! Judged is the address that is connected to, after the name was resolved, so a name that leads
 //! elsewhere the second time gains nothing. Never: unspecified, multicast, broadcast and link-local
-//! addresses, where clouds keep their metadata services. Only with `allow_private`: loopback,
-//! private networks, and the shared space of carriers. An IPv4 address inside an IPv6 one counts as
+//! addresses, where clouds keep their metadata services, and what is reserved for documentation and
+//! protocols. Only with `allow_private`: loopback, private networks, the shared space of carriers, and
+//! the networks for benchmarks. An IPv4 address inside an IPv6 one counts as
 //! what it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,10 +20,18 @@ enum Kind {
 }
 
 fn v4(ip: Ipv4Addr) -> Kind {
-    let [a, b, ..] = ip.octets();
-    if ip.is_multicast() || ip.is_broadcast() || ip.is_link_local() || a == 0 || a >= 240 {
+    let [a, b, c, _] = ip.octets();
+    // For documentation, for the protocols themselves, and the relays of 6to4: nobody's machine.
+    let nobody = ip.is_documentation() || matches!((a, b, c), (192, 0, 0) | (192, 88, 99));
+    if ip.is_multicast() || ip.is_broadcast() || ip.is_link_local() || a == 0 || a >= 240 || nobody
+    {
         Kind::Never
-    } else if ip.is_loopback() || ip.is_private() || (a == 100 && (64..128).contains(&b)) {
+    } else if ip.is_loopback()
+        || ip.is_private()
+        || (a == 100 && (64..128).contains(&b))
+        // For benchmarks, and by habit for networks behind a tunnel.
+        || (a == 198 && matches!(b, 18 | 19))
+    {
         Kind::Private
     } else {
         Kind::Public
@@ -42,9 +51,18 @@ fn v6(ip: Ipv6Addr) -> Kind {
         || ip.is_multicast()
         || first & 0xffc0 == 0xfe80
         || (first, second) == (0xfd00, 0xec2)
+        // Documentation, discard, and the tunnels and identifiers under 2001::/23.
+        || (first, second) == (0x2001, 0xdb8)
+        || (first == 0x3fff && second < 0x1000)
+        || ip.segments()[..4] == [0x100, 0, 0, 0]
+        || (first == 0x2001 && second < 0x200)
     {
         Kind::Never
-    } else if first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0 {
+    } else if first & 0xfe00 == 0xfc00
+        || first & 0xffc0 == 0xfec0
+        // A network's own NAT64 leads to whatever that network chose.
+        || ip.segments()[..3] == [0x64, 0xff9b, 1]
+    {
         Kind::Private
     } else {
         Kind::Public
@@ -135,6 +153,18 @@ mod tests {
             ("::ffff:10.0.0.1", Kind::Private),
             ("64:ff9b::a00:1", Kind::Private),
             ("2002:7f00:1::", Kind::Private),
+            ("198.18.0.1", Kind::Private),
+            ("198.19.255.255", Kind::Private),
+            ("198.20.0.1", Kind::Public),
+            ("64:ff9b:1::a00:1", Kind::Private),
+            ("192.0.0.1", Kind::Never),
+            ("192.0.2.1", Kind::Never),
+            ("198.51.100.1", Kind::Never),
+            ("203.0.113.1", Kind::Never),
+            ("192.88.99.1", Kind::Never),
+            ("2001:db8::1", Kind::Never),
+            ("2001::1", Kind::Never),
+            ("100::1", Kind::Never),
             ("169.254.169.254", Kind::Never),
             ("::ffff:169.254.169.254", Kind::Never),
             ("64:ff9b::a9fe:a9fe", Kind::Never),
