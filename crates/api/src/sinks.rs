@@ -156,12 +156,26 @@ pub(crate) async fn create(
     let mut tx = state.begin().await?;
     let sink = state.sinks.create_in(&mut tx, org, &new, by, now).await.map_err(refused)?;
     let details = json!({
-        "destination": sink.destination, "filter": sink.filter, "secret": sink.has_secret,
+        "destination": audited(&sink.destination), "filter": sink.filter, "secret": sink.has_secret,
     });
     caller.record(&mut tx, subject(&sink.name), details).await?;
     tx.commit().await?;
     let made = find(&state, &caller, &sink.name).await?;
     Ok((StatusCode::CREATED, axum::Json(made.into())))
+}
+
+/// A destination as the audit log keeps it for ever: of its URL, which may hold a secret in its path or
+/// query, only where it leads.
+fn audited(destination: &Destination) -> serde_json::Value {
+    let mut shown = json!(destination);
+    if let Some(url) = shown.get_mut("url")
+        && let Some((scheme, rest)) = url.as_str().and_then(|url| url.split_once("://"))
+    {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        *url = format!("{scheme}://{host}/…").into();
+    }
+    shown
 }
 
 /// Stops a sink; it goes on from where it is when it is resumed, as far as retention has left rows.
@@ -299,5 +313,19 @@ fn failed(error: muster_sinks::Error) -> Problem {
     match error {
         muster_sinks::Error::Catalog(error) => error.into(),
         error => Problem::internal(crate::problem::chain(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audit_log_keeps_no_secret_of_a_url() {
+        let destination: Destination = serde_json::from_value(json!({
+            "kind": "webhook", "url": "https://ana:pw@hooks.example.com:8443/T0/s3cret?token=x",
+        }))
+        .unwrap();
+        assert_eq!(audited(&destination)["url"], "https://hooks.example.com:8443/…");
     }
 }
