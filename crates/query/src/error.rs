@@ -34,6 +34,16 @@ impl Error {
         matches!(self, Self::Asker(_))
     }
 
+    /// Whether a store is away, so that the same question may be answered soon.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Catalog(error) => error.is_retryable(),
+            Self::Archive(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+
     /// The error with everything behind it.
     #[must_use]
     pub fn chain(&self) -> String {

@@ -73,7 +73,8 @@ async fn talk(request: &SqlRequest) -> Result<(), Error> {
         Err(error @ Error::Memory(_)) => return Err(error),
         Err(error) => {
             let (message, user_error) = (error.chain(), error.is_asker());
-            say(&mut stdout, &SqlWorkerHello::Error { message, user_error })?;
+            let away = error.is_away();
+            say(&mut stdout, &SqlWorkerHello::Error { message, user_error, away })?;
             return Ok(());
         }
     };

@@ -54,6 +54,9 @@ pub enum SqlWorkerHello {
         message: String,
         /// Whether the asker (not we) is at fault.
         user_error: bool,
+        /// Whether a store is away, so that the same question may be answered soon.
+        #[serde(default)]
+        away: bool,
     },
 }
 

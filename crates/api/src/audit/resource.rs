@@ -94,6 +94,7 @@ pub(crate) async fn list(
     let since = query.since.map_or(Timestamp(i64::MIN), |time| time.0);
     let rows = state
         .catalog
+        .stale()
         .fetch_all(
             &LIST,
             args![

@@ -47,12 +47,14 @@ impl Child {
         }
         match serde_json::from_slice(&hello) {
             Ok(SqlWorkerHello::Ok) => Ok(child),
-            Ok(SqlWorkerHello::Error { message, user_error: true }) => {
+            Ok(SqlWorkerHello::Error { message, user_error: true, .. }) => {
                 Err(Problem::new(Code::InvalidQuery, message))
             }
-            Ok(SqlWorkerHello::Error { message, user_error: false }) => {
-                Err(Problem::internal(message))
-            }
+            Ok(SqlWorkerHello::Error { message, away: true, .. }) => Err(Problem::unavailable(
+                "what is stored cannot be read now; try again in a moment",
+                message,
+            )),
+            Ok(SqlWorkerHello::Error { message, .. }) => Err(Problem::internal(message)),
             Err(_) => Err(child.died().await),
         }
     }
