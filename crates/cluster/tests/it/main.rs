@@ -1,6 +1,7 @@
 //! The cluster, on SQLite and on a real PostgreSQL.
 
 mod clashes;
+mod failover;
 mod feed;
 mod leases;
 mod limits;
