@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use muster_cluster::limit::{Limit, Meter, Owed, Share};
 use muster_types::Timestamp;
 use parking_lot::Mutex;
 
@@ -12,7 +13,7 @@ use crate::listener::{Proxies, source_of};
 /// Addresses tracked; beyond it nobody new is tracked, which errs on the side of taking.
 const TRACKED_MAX: usize = 65_536;
 
-/// Bounds on enrolments.
+/// Bounds on enrolments, of all instances together.
 #[derive(Clone, Copy, Debug)]
 pub struct EnrolmentRates {
     /// With a good secret, all together; a burst of one second.
@@ -36,46 +37,35 @@ impl Default for EnrolmentRates {
 /// enrolments cost the catalog: so those who guess cannot use up the places of those who know.
 #[derive(Debug)]
 pub struct Enrolments {
-    all: Rate,
-    full_at: Mutex<Timestamp>,
-    each: Rate,
+    all: Meter,
+    owed: Mutex<Option<Owed>>,
+    each: Meter,
     proxies: Proxies,
-    /// Per address the time at which it has its whole burst again; those that have are forgotten.
-    sources: Mutex<HashMap<IpAddr, Timestamp>>,
-}
-
-/// So many at once, and then one every so often.
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    burst: Duration,
-    each: Duration,
-}
-
-impl Rate {
-    fn new(per_second: u32, burst: u32) -> Self {
-        let each = Duration::from_secs(1) / per_second.max(1);
-        Self { each, burst: each * burst.max(1) }
-    }
-
-    /// When the bucket is full again after one more is taken, or how long until one fits.
-    fn take(self, full_at: Timestamp, now: Timestamp) -> Result<Timestamp, Duration> {
-        let next = full_at.max(now).plus(self.each);
-        match next.since(now).checked_sub(self.burst) {
-            None | Some(Duration::ZERO) => Ok(next),
-            Some(wait) => Err(wait),
-        }
-    }
+    /// What each address owes; those that owe nothing are forgotten.
+    sources: Mutex<HashMap<IpAddr, Owed>>,
 }
 
 impl Enrolments {
-    /// With these bounds. Loopback and trusted proxies, behind which many agents may be, have none of
-    /// their own.
+    /// With these bounds, all of which are this process's. Loopback and trusted proxies, behind which many
+    /// agents may be, have none of their own.
     #[must_use]
     pub fn new(rates: EnrolmentRates, proxies: Proxies) -> Self {
+        Self::shared(rates, proxies, Share::whole(), Timestamp(0))
+    }
+
+    /// The same with this instance's share of the bounds.
+    #[must_use]
+    pub fn shared(rates: EnrolmentRates, proxies: Proxies, share: Share, now: Timestamp) -> Self {
+        let limit = |per_second: u32, burst: u32| Limit {
+            per_second: f64::from(per_second.max(1)),
+            burst: f64::from(burst.max(1)),
+        };
+        let all = limit(rates.per_second, rates.per_second);
+        let each = limit(rates.source_per_second, rates.source_burst);
         Self {
-            all: Rate::new(rates.per_second, rates.per_second),
-            full_at: Mutex::new(Timestamp(0)),
-            each: Rate::new(rates.source_per_second, rates.source_burst),
+            all: Meter::new(all, share.clone(), now),
+            owed: Mutex::default(),
+            each: Meter::new(each, share, now),
             proxies,
             sources: Mutex::default(),
         }
@@ -91,16 +81,17 @@ impl Enrolments {
         }
         let address = source_of(address);
         let mut sources = self.sources.lock();
-        let known = sources.get(&address).copied();
-        let full_at = self.each.take(known.unwrap_or(now), now)?;
-        if known.is_none() && sources.len() >= TRACKED_MAX {
-            sources.retain(|_, full_at| *full_at > now);
+        let mut owed = sources.get(&address).copied();
+        let is_known = owed.is_some();
+        let taken = self.each.take(&mut owed, now);
+        if !is_known && sources.len() >= TRACKED_MAX {
+            sources.retain(|_, owed| !self.each.is_rested(owed, now));
             if sources.len() >= TRACKED_MAX {
-                return Ok(());
+                return taken;
             }
         }
-        sources.insert(address, full_at);
-        Ok(())
+        sources.extend(owed.map(|owed| (address, owed)));
+        taken
     }
 
     /// Whether there is a place for one whose secret is good.
@@ -108,9 +99,7 @@ impl Enrolments {
     /// # Errors
     /// How long until there is.
     pub fn enter(&self, now: Timestamp) -> Result<(), Duration> {
-        let mut full_at = self.full_at.lock();
-        *full_at = self.all.take(*full_at, now)?;
-        Ok(())
+        self.all.take(&mut self.owed.lock(), now)
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
-use muster_gateway::CloseReason;
 use muster_gateway::listener::{Opened, Protocol, Wire};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -52,7 +51,7 @@ impl Protocol for Links {
     }
 
     fn close(&self) {
-        self.state.sessions.close_all(CloseReason::Shutdown);
+        self.state.sessions.close_due();
     }
 }
 
