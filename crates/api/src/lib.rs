@@ -6,6 +6,7 @@
 
 pub mod approvals;
 pub mod artifacts;
+pub mod assets;
 pub mod audit;
 pub mod auth;
 pub mod authorise;
@@ -54,6 +55,7 @@ pub fn statements() -> Vec<&'static muster_catalog::Statement> {
     let own = [
         approvals::STATEMENTS,
         artifacts::STATEMENTS,
+        assets::STATEMENTS,
         auth::store::STATEMENTS,
         idempotency::STATEMENTS,
         instances::STATEMENTS,

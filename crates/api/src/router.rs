@@ -18,7 +18,7 @@ use crate::inventory::{answers, endpoint, policies, rules};
 use crate::problem::{Code, Problem};
 use crate::state::ApiState;
 use crate::{
-    approvals, artifacts, audit, auth, document, endpoints, enrol_secrets, gate, idempotency,
+    approvals, artifacts, assets, audit, auth, document, endpoints, enrol_secrets, gate, idempotency,
     instances, labels, live, node_keys, osquery_config, schedules, sinks, sql, storage, tokens,
     updates, uploads, users, version,
 };
@@ -57,6 +57,8 @@ pub fn router(state: ApiState) -> Router {
     let served = document::served(&document);
     router
         .route("/v1/openapi.json", axum::routing::get(move || document::serve(served.clone())))
+        .route("/", axum::routing::get(assets::page))
+        .route("/assets/{name}", axum::routing::get(assets::file))
         .fallback(async || {
             Problem::new(Code::NotFound, "there is no such path; see /v1/openapi.json")
         })

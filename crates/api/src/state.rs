@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::assets::AssetServer;
 use crate::auth::password::{Cost, Passwords};
 use crate::auth::throttle::{Allowance, Throttle};
 use crate::authorise::Approvals;
@@ -88,6 +89,8 @@ pub struct Deps {
     pub pressure: Option<watch::Receiver<Pressure>>,
     /// The child process that answers SQL.
     pub sql: SqlOptions,
+    /// The page and its files.
+    pub assets: AssetServer,
     /// Settings.
     pub options: Options,
     /// Ends streams of updates and of rows when the server drains.

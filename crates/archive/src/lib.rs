@@ -15,6 +15,7 @@ mod measured;
 mod name;
 mod pause;
 pub mod purge;
+mod put;
 mod remote;
 pub mod retention;
 mod rewrite;

@@ -4,27 +4,23 @@ use std::future::Future;
 use std::ops::Range;
 use std::path::Path as FsPath;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 use muster_types::{ArchiveAccess, Timestamp};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 
 use crate::measured::{ArchiveStats, Measured};
 use crate::name::check;
-use crate::{Error, remote};
+use crate::{Error, put, remote};
 
 /// Longest object that is read or written at once.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 30;
 
 /// Most objects one listing returns.
 const LISTED_MAX: usize = 1_000_000;
-
-/// How often an object is put when the answer was lost, over HTTP.
-const PUTS_MAX: u32 = 3;
 
 /// One object, as the store lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,47 +105,12 @@ impl Archive {
         if byte_count > OBJECT_BYTES_MAX {
             return Err(too_large(name, byte_count));
         }
-        let path = Path::from(name);
-        let put = || async {
-            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            self.store.put_opts(&path, bytes.clone().into(), options).await
-        };
-        if !self.remote {
-            return put().await.map(drop).map_err(|error| Error::of(name, &error));
+        if self.remote {
+            let put = put::create_surely(&*self.store, name, bytes);
+            return self.bounded(name, byte_count, put).await?;
         }
-        let whole = async {
-            let mut tries = 1;
-            loop {
-                let error = match put().await {
-                    Ok(_) => return Ok(()),
-                    Err(error) => error,
-                };
-                let taken = matches!(error, object_store::Error::AlreadyExists { .. });
-                // The answer to an earlier try may have been lost: the object may be ours.
-                match (taken, if taken { self.holds(name, &bytes).await? } else { None }) {
-                    (true, Some(true)) => return Ok(()),
-                    (true, Some(false)) => return Err(Error::of(name, &error)),
-                    _ if tries == PUTS_MAX => return Err(Error::of(name, &error)),
-                    _ => tries += 1,
-                }
-                tokio::time::sleep(Duration::from_millis(100 << tries)).await;
-            }
-        };
-        self.bounded(name, byte_count, whole).await?
-    }
-
-    /// Whether an object has exactly these bytes; `None` when it is not there.
-    async fn holds(&self, name: &str, bytes: &Bytes) -> Result<Option<bool>, Error> {
-        let path = Path::from(name);
-        let of = |error| Error::of(name, &error);
-        let got = match self.store.get_opts(&path, GetOptions::default()).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            got => got.map_err(of)?,
-        };
-        if got.meta.size != bytes.len() as u64 {
-            return Ok(Some(false));
-        }
-        Ok(Some(got.bytes().await.map_err(of)? == *bytes))
+        let put = put::create(&*self.store, &Path::from(name), bytes).await;
+        put.map_err(|error| Error::of(name, &error))
     }
 
     /// A call that moves so many bytes; over HTTP it ends in bounded time.

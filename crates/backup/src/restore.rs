@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use muster_catalog::{MigrationKind, Program};
+
 use crate::arrive::Arrival;
 use crate::fill::{Begun, begin, fill};
 use crate::folder::find;
@@ -27,18 +29,9 @@ pub async fn restore(
     target: &Target,
 ) -> Result<(Manifest, Filled), Error> {
     let (backup, manifest) = find(dir, id)?;
+    same_layout(&manifest)?;
     let source = format!("backup {}", manifest.id);
     let begun = begin(&target.catalog, "restore", &source).await?;
-    let mut snapshot = target.catalog.snapshot().await?;
-    let migration = crate::take::migration(&mut snapshot).await?;
-    drop(snapshot);
-    if migration != manifest.migration {
-        return Err(Error::Refused(format!(
-            "the backup was taken at migration {} and this program makes {migration}; restore with \
-             version {}, then start this one",
-            manifest.migration, manifest.program
-        )));
-    }
     let mut from = Source::Folder { dir: dir.to_owned(), backup, manifest: manifest.clone() };
     if begun == Begun::Whole {
         return Err(Error::Refused(format!("{source} is restored there already")));
@@ -48,4 +41,53 @@ pub async fn restore(
     let arrival = Arrival { stream_margin: STREAM_MARGIN, numbers: Some(NUMBERS), gap: Some(&gap) };
     arrival.complete(&target.catalog).await?;
     Ok((manifest, filled))
+}
+
+/// Refuses a backup of another layout, before anything is touched: a migration may have changed rows too.
+fn same_layout(manifest: &Manifest) -> Result<(), Error> {
+    let known = Program::default().migrations;
+    let at = known.iter().position(|migration| migration.name == manifest.migration);
+    let later = |at: usize| known[at + 1..].iter().find(|m| m.kind == MigrationKind::Expand);
+    let what = match at {
+        Some(at) => match later(at) {
+            None => return Ok(()),
+            Some(later) => format!("this program makes {} besides", later.name),
+        },
+        None => "this program does not know it".to_owned(),
+    };
+    Err(Error::Refused(format!(
+        "the backup was taken at migration {}, and {what}; restore it with version {}, then start this \
+         one",
+        manifest.migration, manifest.program
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{FORMAT, Objects, VERSION};
+
+    #[test]
+    fn only_backups_of_this_layout_are_restored() {
+        let known = Program::default().migrations;
+        let taken_at = |migration: &str| Manifest {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            id: String::new(),
+            taken_at: 0,
+            program: "0.1.0".to_owned(),
+            migration: migration.to_owned(),
+            database: "sqlite".to_owned(),
+            cluster: String::new(),
+            tables: Vec::new(),
+            objects: Objects::default(),
+            shards: Vec::new(),
+            secret_key: false,
+        };
+        same_layout(&taken_at(known[known.len() - 1].name)).unwrap();
+        for other in ["0001_spine", "9999_later"] {
+            let told = same_layout(&taken_at(other)).unwrap_err().to_string();
+            assert!(told.contains("restore it with version 0.1.0"), "{told}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{Method, Request, StatusCode, header};
+use muster_api::assets::{AssetServer, Assets};
 use muster_api::auth::bootstrap;
 use muster_api::auth::password::Cost;
 use muster_api::auth::throttle::Allowance;
@@ -156,6 +157,7 @@ impl Api {
             inventory,
             uploads: uploads.clone(),
             pressure: None,
+            assets: AssetServer::new(Arc::new(Assets::built_in()), archive.clone()),
             sql: adjusted.sql,
             version: "0.0.0-test".into(),
             options: adjusted.options,

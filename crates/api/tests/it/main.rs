@@ -1,6 +1,7 @@
 //! The API through its own door: HTTP requests against a router over a real SQLite catalog.
 
 mod account;
+mod assets;
 mod audit;
 mod coverage;
 mod hunts;

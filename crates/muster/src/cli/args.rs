@@ -153,6 +153,15 @@ pub enum Command {
     /// The configuration file.
     #[command(subcommand)]
     Config(super::config::ConfigCommand),
+    /// Copy everything there is into a folder, while the server runs.
+    Backup(super::backup::Backup),
+    /// Put a backup into empty stores.
+    Restore(super::backup::Restore),
+    /// Move a stopped installation to the stores of another configuration.
+    MigrateStore(super::migrate_store::MigrateStore),
+    /// How far results are folded.
+    #[command(subcommand)]
+    Shard(super::shard::ShardCommand),
     /// Check a deployment from outside.
     Doctor(super::doctor::Doctor),
     /// Print completions for a shell.

@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod args;
+mod backup;
 mod banner;
 mod beside_the_store;
 mod config;
@@ -16,6 +17,7 @@ mod join;
 mod label_rule;
 #[cfg(feature = "loadgen")]
 mod loadgen;
+mod migrate_store;
 mod node_key;
 mod osquery_config;
 pub mod output;
@@ -26,6 +28,7 @@ mod results;
 mod schedule;
 mod scope;
 mod session;
+mod shard;
 mod sink;
 mod sink_add;
 mod up;
@@ -72,6 +75,10 @@ fn run(args: Args) -> Result<(), CliError> {
         {
             beside_the_store::reset(data, config, &name)
         }
+        Command::Backup(command) => backup::run(command),
+        Command::Restore(args) => backup::restore(args),
+        Command::MigrateStore(args) => migrate_store::run(&args),
+        Command::Shard(command) => shard::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "muster", &mut std::io::stdout());
             Ok(())

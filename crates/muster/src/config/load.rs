@@ -108,6 +108,35 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.tls.certificate.is_some() != config.tls.key.is_some() {
         faults.push("tls: certificate and key go together; set both or none".to_owned());
     }
+    let s3 = &config.archive.s3;
+    if s3.access_key_id.is_some() != s3.secret_access_key_file.is_some() {
+        faults.push(
+            "archive.s3: access_key_id and secret_access_key_file go together; set both or none"
+                .to_owned(),
+        );
+    }
+    if s3.endpoint.as_ref().is_some_and(|url| url.starts_with("http://")) && !s3.allow_http {
+        faults.push("archive.s3.endpoint: is plain HTTP; set allow_http if that is meant".to_owned());
+    }
+    faults.extend(front::faults(config));
+    if let Err(bad) = muster_cluster::Pins::parse(&config.pins) {
+        faults.push(format!("pins: {bad}"));
+    }
+    let drain = &config.drain;
+    if drain.time.0 <= drain.delay.0 + drain.spread.0 {
+        faults.push(format!(
+            "drain.time ({}) must be longer than drain.delay ({}) and drain.spread ({}) together",
+            drain.time, drain.delay, drain.spread
+        ));
+    }
+    if let Some(otlp) = &config.telemetry.otlp
+        && !(otlp.starts_with("http://") || otlp.starts_with("https://"))
+    {
+        faults.push(format!("telemetry.otlp: {otlp:?} is no collector; write http://host:4318"));
+    }
+    if !(0.0..=1.0).contains(&config.telemetry.sample) {
+        faults.push("telemetry.sample: is a part of all traces, from 0 to 1".to_owned());
+    }
     if config.retention.grace <= config.sql.time {
         faults.push(format!(
             "retention.grace ({}) must be longer than sql.time ({}), or objects vanish under a running query",
@@ -117,7 +146,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     for (key, url, schemes) in [
         ("catalog.url", &config.catalog.url, &["sqlite", "postgres", "postgresql"][..]),
         ("stream.url", &config.stream.url, &["log", "relay"]),
-        ("archive.url", &config.archive.url, &["file"]),
+        ("archive.url", &config.archive.url, &["file", "s3", "gs", "az"]),
         ("bus.url", &Some(config.bus.url.clone()), &["local", "relay"]),
     ] {
         let Some(url) = url else { continue };

@@ -98,8 +98,30 @@ pub struct StreamConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ArchiveConfig {
-    /// `file:///absolute/dir`. Default: in the data folder.
+    /// `file:///absolute/dir` (may be shared over NFS), `s3://bucket/prefix`, `gs://bucket/prefix` or
+    /// `az://container/prefix`. Default: in the data folder.
     pub url: Option<String>,
+    /// How the object store is reached.
+    pub s3: S3Config,
+}
+
+/// An object store. What is left out comes from the environment (`AWS_ACCESS_KEY_ID` and so on) or from
+/// the machine's identity in its cloud.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Config {
+    /// Its address, when it is not Amazon's: `https://minio.example:9000`.
+    pub endpoint: Option<String>,
+    /// Its region.
+    pub region: Option<String>,
+    /// Who asks; needs `secret_access_key_file`.
+    pub access_key_id: Option<String>,
+    /// File with the secret for `access_key_id`. Read at start.
+    pub secret_access_key_file: Option<PathBuf>,
+    /// Whether plain HTTP is allowed.
+    pub allow_http: bool,
+    /// Whether the bucket is named in the path. Default: yes with an `endpoint`, no without.
+    pub path_style: Option<bool>,
 }
 
 /// The bus.

@@ -99,6 +99,11 @@ impl Server {
         &self.base.planes.catalog
     }
 
+    /// The stream.
+    pub fn stream(&self) -> Arc<dyn muster_stream::Stream> {
+        self.base.planes.stream.clone()
+    }
+
     /// The data folder.
     pub fn data_dir(&self) -> &Path {
         &self.base.config.data_dir

@@ -20,5 +20,6 @@ mod signals;
 mod tls;
 
 pub use build::Server;
+pub use certificates::secret_key_file;
 pub use run::run;
 pub use signals::Signals;

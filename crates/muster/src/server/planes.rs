@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use muster_archive::Archive;
+use muster_backup::Standing;
 use muster_bus::local::LocalBus;
 use muster_bus::{Bus, CountedBus};
 use muster_catalog::{Catalog, Options};
 use muster_stream::Stream;
 use muster_stream::log::{Log, LogOptions};
+use muster_types::ArchiveAccess;
 
 use crate::config::Config;
 
@@ -26,6 +28,8 @@ pub struct Planes {
     pub log: Option<Arc<Log>>,
     /// Facts at rest.
     pub archive: Archive,
+    /// How they are reached, for the SQL child.
+    pub archive_access: ArchiveAccess,
     /// Hints.
     pub bus: Arc<CountedBus>,
 }
@@ -43,6 +47,47 @@ pub fn archive_url(config: &Config) -> String {
     config.archive.url.clone().unwrap_or_else(embedded)
 }
 
+/// How the archive is reached; reads the file with its secret.
+///
+/// # Errors
+/// When that file cannot be read.
+pub fn archive_access(config: &Config) -> anyhow::Result<ArchiveAccess> {
+    let s3 = &config.archive.s3;
+    let read = |file: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(file);
+        let text = text.with_context(|| format!("read the archive's secret {}", file.display()))?;
+        anyhow::Ok(text.trim().to_owned())
+    };
+    Ok(ArchiveAccess {
+        endpoint: s3.endpoint.clone(),
+        region: s3.region.clone(),
+        access_key_id: s3.access_key_id.clone(),
+        secret_access_key: s3.secret_access_key_file.as_ref().map(read).transpose()?,
+        allow_http: s3.allow_http,
+        path_style: s3.path_style,
+    })
+}
+
+/// Opens the archive. One that is behind HTTP is asked whether it keeps its promise; one that is away
+/// is none to give up for.
+///
+/// # Errors
+/// When it is none, or does not do what is needed.
+pub async fn open_archive(config: &Config, access: &ArchiveAccess) -> anyhow::Result<Archive> {
+    let url = archive_url(config);
+    let archive = Archive::open_with(&url, access).context("open the archive")?;
+    if !url.starts_with("file:") {
+        match archive.probe().await {
+            Ok(()) => {}
+            Err(error @ muster_archive::Error::Unfit(_)) => {
+                return Err(error).context(format!("open the archive {url}"));
+            }
+            Err(error) => tracing::warn!(%error, url, "the archive does not answer yet"),
+        }
+    }
+    Ok(archive)
+}
+
 impl Planes {
     /// Opens all four and migrates the catalog.
     ///
@@ -53,14 +98,20 @@ impl Planes {
             .await
             .context("open the catalog")?;
         catalog.migrate().await.context("migrate the catalog")?;
-        let archive = Archive::open(&archive_url(config)).context("open the archive")?;
-        let (stream, log) = open_stream(config).await?;
+        let standing = Standing::read(&catalog).await.context("read the catalog")?;
+        standing.check()?;
+        let archive_access = archive_access(config)?;
+        let archive = open_archive(config, &archive_access).await?;
+        let (stream, log) = open_stream(config, &standing).await?;
         let bus = CountedBus::new(open_bus(config));
-        Ok(Self { catalog, stream, log, archive, bus })
+        Ok(Self { catalog, stream, log, archive, archive_access, bus })
     }
 }
 
-async fn open_stream(config: &Config) -> anyhow::Result<(Arc<dyn Stream>, Option<Arc<Log>>)> {
+async fn open_stream(
+    config: &Config,
+    standing: &Standing,
+) -> anyhow::Result<(Arc<dyn Stream>, Option<Arc<Log>>)> {
     let url = config.stream.url.clone().unwrap_or_else(|| {
         format!("log://{}", absolute(&config.data_dir).join("stream").display())
     });
@@ -76,6 +127,12 @@ async fn open_stream(config: &Config) -> anyhow::Result<(Arc<dyn Stream>, Option
         eprintln!("muster: the stream's log cannot be written: {problem}; ending at once");
         std::process::abort();
     });
+    if muster_stream::log::is_new(Path::new(dir)).context("look at the stream's folder")?
+        && let Some(floor) = standing.new_stream()?
+    {
+        muster_stream::log::begin_above(Path::new(dir), floor, &standing.shards)
+            .context("begin a new stream")?;
+    }
     let mut options = LogOptions::new(dir, stream_quota(config, Path::new(dir)), on_fatal);
     options.reserve_bytes = config.stream.reserve.0;
     let log = tokio::task::spawn_blocking(move || Log::open(options))

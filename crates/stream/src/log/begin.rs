@@ -48,3 +48,42 @@ pub fn begin_above(dir: &Path, floor: Pos, standing: &[(Shard, Pos)]) -> Result<
     file.write(&RealDisk, &trims).map_err(at(dir))?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Log, LogOptions};
+    use super::*;
+    use crate::conformance::{read, record};
+    use crate::{ReadError, Stream as _};
+
+    fn options(dir: &Path) -> LogOptions {
+        let mut options = LogOptions::new(dir, 64 << 20, Arc::new(|why: &str| panic!("{why}")));
+        options.reserve_bytes = 0;
+        options
+    }
+
+    #[tokio::test]
+    async fn a_log_begins_above_where_another_stood() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("stream");
+        let (shard, floor) = (Shard::new(3).unwrap(), Pos(1 << 41));
+        let standing = [(shard, Pos(777)), (Shard::new(4).unwrap(), Pos(5))];
+        assert!(is_new(&dir).unwrap());
+        assert!(begin_above(&dir, floor, &standing).unwrap());
+        // Before anything was written, and after a crash right here, it is the same.
+        assert!(!is_new(&dir).unwrap());
+        assert!(!begin_above(&dir, Pos(1), &[]).unwrap());
+        for round in 1..=2 {
+            let log = Log::open(options(&dir)).unwrap();
+            let appended = log.append(vec![record(3, "a")]).await.unwrap();
+            assert!(appended[0] > floor, "{} is not above {floor}", appended[0]);
+            let mut reader = log.reader(vec![(shard, Pos(777))]).await.unwrap();
+            read(&mut *reader, round).await;
+            let below = log.reader(vec![(shard, Pos(776))]).await.err();
+            assert!(matches!(below, Some(ReadError::TrimmedBelow { .. })), "{below:?}");
+            log.close().await;
+        }
+    }
+}

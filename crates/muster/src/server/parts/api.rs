@@ -1,8 +1,10 @@
 //! The `api` role: people and programs.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use anyhow::Context;
+use muster_api::assets::{AssetServer, Assets, Keeper};
 use muster_api::{ApiState, Deps};
 use muster_cluster::Role;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,7 @@ pub struct Api {
     pub shutdown: CancellationToken,
     /// What it runs beside requests.
     pub tasks: TaskTracker,
+    keeper: Keeper,
 }
 
 impl Api {
@@ -30,6 +33,9 @@ impl Api {
     pub fn build(base: &Base, ground: &Ground) -> Self {
         let Base { config, clock, planes, key, .. } = base;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let assets = Arc::new(assets());
+        let (catalog, archive) = (planes.catalog.clone(), planes.archive.clone());
+        let keeper = Keeper::new(catalog, archive, assets.clone());
         let state = ApiState::new(Deps {
             catalog: planes.catalog.clone(),
             bus: planes.bus.clone(),
@@ -50,9 +56,11 @@ impl Api {
             ),
             secret_key: key.clone(),
             pressure: Some(planes.stream.pressure()),
+            assets: AssetServer::new(assets, planes.archive.clone()),
             sql: muster_api::SqlOptions {
                 catalog_url: catalog_url(config).into(),
                 archive_url: archive_url(config),
+                archive_access: planes.archive_access.clone(),
                 concurrent: config.sql.concurrent,
                 memory_bytes: config.sql.memory.0,
                 time: config.sql.time.0,
@@ -69,7 +77,7 @@ impl Api {
             shutdown: shutdown.clone(),
             tasks: tasks.clone(),
         });
-        Self { state, shutdown, tasks }
+        Self { state, shutdown, tasks, keeper }
     }
 
     /// Serves people, on an instance with the role.
@@ -93,7 +101,18 @@ impl Api {
         };
         let router = muster_api::router(self.state);
         let tls = base.certificates.operators.clone();
+        front.run(on, self.keeper.run(front.token.clone()));
         front.run(on, operators::serve(listener, tls, router, front.token.clone()));
         Ok(())
     }
+}
+
+/// The files of the page: those in this program, or those that `MUSTER_UI_DIR` names, for who works on
+/// them.
+fn assets() -> Assets {
+    let Some(folder) = std::env::var_os("MUSTER_UI_DIR") else { return Assets::built_in() };
+    Assets::of_folder(folder.as_ref()).unwrap_or_else(|error| {
+        tracing::error!(%error, ?folder, "MUSTER_UI_DIR cannot be read; serving the built-in page");
+        Assets::built_in()
+    })
 }
