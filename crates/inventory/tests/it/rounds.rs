@@ -81,6 +81,7 @@ async fn after_an_outage_they_come_a_few_at_a_time() {
     for no in 1..=1_000 {
         if let Some(due) = inventory.due(AgentNo(no), NOW) {
             inventory.handed(AgentNo(no), due, NOW);
+            inventory.answered();
             given += 1;
         }
     }
@@ -90,12 +91,35 @@ async fn after_an_outage_they_come_a_few_at_a_time() {
         left.retain(|no| match inventory.due(AgentNo(*no), later(second)) {
             Some(due) => {
                 inventory.handed(AgentNo(*no), due, later(second));
+                inventory.answered();
                 false
             }
             None => true,
         });
     }
     assert_eq!(left.len(), 0);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_while_too_many_have_not_answered() {
+    let world = World::new().await;
+    let inventory = world.instance(1).await;
+    let mut no = 0;
+    let mut asked = |second: u64| {
+        let mut asked = 0;
+        for _ in 0..500 {
+            no += 1;
+            if let Some(due) = inventory.due(AgentNo(no), later(second)) {
+                inventory.handed(AgentNo(no), due, later(second));
+                asked += 1;
+            }
+        }
+        asked
+    };
+    let all: u32 = (0..20).map(&mut asked).sum();
+    assert_eq!(all, 128, "20 a second, until so many have not answered");
+    inventory.answered();
+    assert_eq!(asked(20), 1);
 }
 
 #[tokio::test]
