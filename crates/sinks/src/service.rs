@@ -13,11 +13,16 @@ use muster_endpoints::Directory;
 use muster_types::{Clock, Epoch};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Origin;
+use crate::gauges::Gauges;
 use crate::pump::{Pump, partition};
 use crate::{Error, Sink, head, marks, store};
+
+/// How often sinks are measured for metrics.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
 /// Where files go, and how often things are looked at and tried again.
 #[derive(Clone, Debug)]
@@ -66,6 +71,7 @@ pub struct Deps {
 pub struct Service {
     deps: Deps,
     options: Arc<Options>,
+    gauges: Arc<Gauges>,
 }
 
 /// A pump that runs.
@@ -78,7 +84,13 @@ impl Service {
     /// A service for the partitions that `deps.leases` grants.
     #[must_use]
     pub fn new(deps: Deps, options: Options) -> Self {
-        Self { deps, options: Arc::new(options) }
+        Self { deps, options: Arc::new(options), gauges: Arc::default() }
+    }
+
+    /// How the sinks fare that are worked here, some seconds old.
+    #[must_use]
+    pub fn gauges(&self) -> Arc<Gauges> {
+        self.gauges.clone()
     }
 
     /// Works until `shutdown`. Whatever is cut short is sent again by the next holder, under the
@@ -106,6 +118,7 @@ impl Service {
         let mut running: HashMap<i64, Running> = HashMap::new();
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut cluster = None;
+        let mut measured: Option<Instant> = None;
         loop {
             running.retain(|no, pump| {
                 let held = leases.borrow_and_update().epoch(partition(*no)) == Some(pump.epoch);
@@ -116,7 +129,13 @@ impl Service {
                 !pump.stop.is_cancelled()
             });
             match self.look(seen, &mut cluster).await {
-                Ok(sinks) => self.adjust(&sinks, &cluster, commits, &mut running, &mut tasks),
+                Ok(sinks) => {
+                    self.adjust(&sinks, &cluster, commits, &mut running, &mut tasks);
+                    if measured.is_none_or(|at| at.elapsed() > MEASURE_EVERY) {
+                        measured = Some(Instant::now());
+                        self.measure(&sinks).await;
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "sinks could not be looked at"),
             }
             tokio::select! {
@@ -155,6 +174,14 @@ impl Service {
         Ok(sinks)
     }
 
+    async fn measure(&self, sinks: &[Sink]) {
+        let held = self.deps.leases.borrow().clone();
+        let ours = |no: i64| held.epoch(partition(no)).is_some();
+        if let Err(error) = self.gauges.look(&self.deps.catalog, sinks, ours).await {
+            tracing::debug!(%error, "sinks could not be measured");
+        }
+    }
+
     /// Stops pumps of sinks that are paused or gone, and starts those that are missing.
     fn adjust(
         &self,
@@ -186,6 +213,7 @@ impl Service {
                 options: Arc::clone(&self.options),
                 origin: Origin { cluster: Arc::clone(cluster), org: sink.org },
                 commits: commits.clone(),
+                gauges: Arc::clone(&self.gauges),
             };
             let stopped = stop.clone();
             tasks.spawn(async move {

@@ -33,7 +33,7 @@ impl Osquery {
     ) -> Result<Answer, Refusal> {
         let address = post.source.address;
         let enrolled = self.enrolled(&post, environment).await.inspect_err(|refusal| {
-            self.metrics.refused(Counted::Enrolment);
+            self.metrics.refused_by(muster_types::AgentKind::Osquery, Counted::Enrolment);
             tracing::debug!(%address, %refusal, "enrolment refused");
         })?;
         Ok(with(answer::enrolled(&self.keys.issue(&enrolled.key))))

@@ -10,6 +10,7 @@
 //! - [`Worker`] is the service around it.
 
 mod batch;
+mod behind;
 mod commit;
 mod core;
 mod ends;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::behind::Behind;
 use super::core::Processed;
 use super::{Committed, Core, Deps, Error, Options, Watched, WorkerStats, live};
 use crate::fold::Counters;
@@ -105,6 +106,7 @@ impl Worker {
         let mut hints = self.deps.bus.subscribe(&[Topic::Watch]);
         let mut commits: JoinSet<Result<Committed, Error>> = JoinSet::new();
         let mut flush_at: Option<Instant> = None;
+        let mut behind = Behind::default();
         let mut sweep = tokio::time::interval(Duration::from_secs(1));
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -120,14 +122,17 @@ impl Worker {
                 }
                 Some(done) = commits.join_next() => {
                     self.done(done)?;
+                    behind.committed();
                     core.committed();
                 }
                 () = until(flush_at), if free && core.is_pending() && !full => {
                     flush_at = None;
+                    behind.flushed();
                     self.flush(&mut core, &mut commits).await?;
                 }
                 () = std::future::ready(()), if free && full => {
                     flush_at = None;
+                    behind.flushed();
                     self.flush(&mut core, &mut commits).await?;
                 }
                 changed = self.leases.changed() => {
@@ -148,10 +153,12 @@ impl Worker {
                 }
                 _ = sweep.tick() => {
                     self.count(&core);
+                    let lag_ms = behind.lag_ms(self.deps.clock.now());
+                    self.stats.send_modify(|stats| stats.lag_ms = lag_ms);
                     self.sweep(&mut core).await?;
                 }
                 entries = reader.next(self.options.read_bytes), if room => {
-                    let Processed { live, urgent } = core.process(entries?, &self.watched).await?;
+                    let Processed { live, urgent } = core.process(behind.read(entries?), &self.watched).await?;
                     live::publish(&*self.deps.bus, &live);
                     let after = if urgent { self.options.flush_urgent_after } else { self.options.flush_after };
                     let at = Instant::now() + after;

@@ -2,7 +2,7 @@
 
 use crate::fold::Counters;
 
-/// Counts for metrics. They only rise, except `shards` and `standing_still`.
+/// Counts for metrics. They only rise, except `lag_ms`, `shards` and `standing_still`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkerStats {
     /// What the fold met, in all sessions. What was folded and not committed when a session ended is
@@ -14,6 +14,8 @@ pub struct WorkerStats {
     pub committed_bytes: u64,
     /// Sessions that ended with an error and were begun again.
     pub failures: u64,
+    /// Age of the oldest record that was read and is not committed, when it was last looked at.
+    pub lag_ms: u64,
     /// Shards held now.
     pub shards: u64,
     /// Shards of these whose records are gone from the stream: they wait for an operator.

@@ -30,6 +30,16 @@ pub(super) async fn check(catalog: &Catalog, clock: &dyn Clock) -> Result<Vec<Fi
     if ahead.unsigned_abs() > CLOCK_APART_MAX.as_millis() as u64 {
         findings.push(skew("this clock", ahead));
     }
+    let migrations = catalog.migrations().await?;
+    let pending = migrations.migrations.iter().filter(|one| one.applied_at.is_none());
+    let pending: Vec<&str> = pending.map(|one| one.name.as_str()).collect();
+    if !pending.is_empty() {
+        findings.push(Finding::new(
+            id::CONTRACT_PENDING,
+            format!("an upgrade is not finished; to be applied: {}", pending.join(", ")),
+            "when all instances run the new version: muster migrate contract",
+        ));
+    }
     if catalog.database() == Database::Postgres {
         let rows = catalog.fetch_all(&SETTINGS, args![]).await?;
         let mut settings: BTreeMap<String, String> = BTreeMap::new();

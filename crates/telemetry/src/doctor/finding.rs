@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::Volume;
+
 /// Ids of findings. They are for scripts too: one is never given another meaning.
 pub mod id {
     /// A certificate has ended or will soon.
@@ -83,6 +85,21 @@ impl Finding {
     #[must_use]
     pub fn of(self, instance: &str) -> Self {
         Self { instance: Some(instance.to_owned()), ..self }
+    }
+
+    /// Less disk is free than is reserved.
+    #[must_use]
+    pub fn disk(volume: &Volume) -> Self {
+        let (free, reserve) = (volume.free_bytes >> 20, volume.reserve_bytes >> 20);
+        Self::new(
+            id::DISK,
+            format!(
+                "the volume of {} ({}) has {free} MiB free, less than the reserve of {reserve} MiB: \
+                 intake stops",
+                volume.holds, volume.path
+            ),
+            "free or add disk; agents keep their rows until then. stream.reserve sets the reserve",
+        )
     }
 
     /// The catalog cannot be used.

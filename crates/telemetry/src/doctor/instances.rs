@@ -55,7 +55,7 @@ fn no_report(name: &str) -> Finding {
 }
 
 fn facts(facts: &Facts, now: Timestamp) -> Vec<Finding> {
-    let mut findings = facts.findings.clone();
+    let mut findings = Vec::new();
     if facts.clock_ahead_ms.unsigned_abs() > CLOCK_APART_MAX.as_millis() as u64 {
         findings.push(skew("its clock", facts.clock_ahead_ms));
     }
@@ -67,19 +67,8 @@ fn facts(facts: &Facts, now: Timestamp) -> Vec<Finding> {
         ));
     }
     findings.extend(certificates(&facts.certificates, now));
-    for volume in &facts.volumes {
-        if volume.free_bytes < volume.reserve_bytes {
-            let (free, reserve) = (volume.free_bytes >> 20, volume.reserve_bytes >> 20);
-            findings.push(Finding::new(
-                id::DISK,
-                format!(
-                    "the volume of {} ({}) has {free} MiB free, less than the reserve of {reserve} MiB: intake stops",
-                    volume.holds, volume.path
-                ),
-                "free or add disk; agents keep their rows until then. stream.reserve sets the reserve",
-            ));
-        }
-    }
+    let full = facts.volumes.iter().filter(|volume| volume.free_bytes < volume.reserve_bytes);
+    findings.extend(full.map(Finding::disk));
     let explained = findings.iter().any(|finding| finding.id == id::DISK);
     if facts.stream_stopped && !explained {
         findings.push(Finding::new(
@@ -107,16 +96,6 @@ fn facts(facts: &Facts, now: Timestamp) -> Vec<Finding> {
             id::SHARD_GAP,
             format!("records of {} of its shards are gone from the stream", facts.shards_standing_still),
             "the stream was lost or restored; see the page on backups for how to go on, with the gap recorded",
-        ));
-    }
-    if facts.proxied_without_client > 0 {
-        findings.push(Finding::new(
-            id::PROXY_HEADER,
-            format!(
-                "trusted proxies passed on {} requests without saying for whom",
-                facts.proxied_without_client
-            ),
-            "let the proxy set X-Forwarded-For (`muster generate nginx` shows how), or take it out of trusted_proxies",
         ));
     }
     findings

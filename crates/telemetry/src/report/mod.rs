@@ -41,10 +41,6 @@ pub struct Facts {
     pub worker_lag_ms: u64,
     /// Shards it holds whose records are gone.
     pub shards_standing_still: u64,
-    /// Requests that a trusted proxy passed on without saying for whom, since it started.
-    pub proxied_without_client: u64,
-    /// Findings about parts that only it can reach.
-    pub findings: Vec<crate::doctor::Finding>,
 }
 
 /// A volume.
