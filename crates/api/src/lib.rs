@@ -25,6 +25,7 @@ pub mod labels;
 pub mod live;
 pub mod node_keys;
 pub mod osquery_config;
+pub mod osquery_yara;
 mod page;
 pub mod problem;
 mod router;

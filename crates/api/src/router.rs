@@ -19,7 +19,7 @@ use crate::problem::{Code, Problem};
 use crate::state::ApiState;
 use crate::{
     approvals, artifacts, assets, audit, auth, document, endpoints, enrol_secrets, gate, idempotency,
-    instances, labels, live, node_keys, osquery_config, schedules, sinks, sql, storage, tokens,
+    instances, labels, live, node_keys, osquery_config, osquery_yara, schedules, sinks, sql, storage, tokens,
     updates, uploads, users, version,
 };
 
@@ -141,6 +141,8 @@ fn scheduled() -> OpenApiRouter<ApiState> {
         .routes(routes!(osquery_config::list))
         .routes(routes!(osquery_config::get, osquery_config::put, osquery_config::delete))
         .routes(routes!(osquery_config::document))
+        .routes(routes!(osquery_yara::list))
+        .routes(routes!(osquery_yara::get, osquery_yara::put, osquery_yara::delete))
 }
 
 fn known() -> OpenApiRouter<ApiState> {

@@ -18,6 +18,7 @@ mod render;
 mod rows;
 mod schedules;
 mod state;
+mod yara;
 
 pub use change::{
     change_schedule_in, create_schedule_in, delete_fragment_in, delete_schedule_in, put_fragment_in,
@@ -28,9 +29,10 @@ pub use model::{Edit, Mode, NewSchedule, Platforms, Schedule, What, reported_nam
 pub use render::{DOCUMENT_BYTES_MAX, Rendered};
 pub use rows::{fragments, schedule, schedules};
 pub use schedules::{BuiltIn, Schedules};
+pub use yara::{YaraRules, yara_delete_in, yara_get, yara_list, yara_put_in};
 
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static muster_catalog::Statement> {
-    [change::STATEMENTS, rows::STATEMENTS].concat()
+    [change::STATEMENTS, rows::STATEMENTS, yara::STATEMENTS].concat()
 }

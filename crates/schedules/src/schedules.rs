@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use muster_bus::{Bus, Topic};
 use muster_catalog::{Catalog, Error};
 use muster_endpoints::{Agent, Directory, Label, Snapshot};
@@ -123,6 +124,12 @@ impl Schedules {
         }
         current.cache.lock().put(key, &rendered);
         rendered
+    }
+
+    /// A file of YARA rules, by name.
+    #[must_use]
+    pub fn yara_rules(&self, org: OrgId, name: &str) -> Option<Bytes> {
+        self.inner.current.load().state.orgs.get(&org)?.yara.get(name).cloned()
     }
 
     /// The table that rows of an agent's own schedule go to, by the name the agent gives them. Names of

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_artifact::{Artifact, find_builtin, parse, render_sql, table_name};
 use muster_catalog::{Catalog, Error, args};
 use muster_results::{RowClass, TableSpec};
 use muster_types::{AgentKind, OrgId};
 
 use crate::rows::{self, ALL_FRAGMENTS, ALL_SCHEDULES, ARTIFACTS, Cursor};
+use crate::yara::{self, ALL_YARA};
 use crate::{Fragment, Mode, Platforms, Schedule};
 
 /// How long rows of a deleted schedule are still taken: agents that were away bring them late.
@@ -37,6 +39,8 @@ pub(crate) struct Org {
     pub(crate) labels: Vec<String>,
     /// By reported name, deleted ones too.
     pub(crate) tables: HashMap<String, Table>,
+    /// Files of YARA rules, by name.
+    pub(crate) yara: HashMap<String, Bytes>,
 }
 
 /// Where rows of a name go.
@@ -130,10 +134,11 @@ impl State {
             return Ok(None);
         }
         let deleted_after = catalog.now().await?.minus(DELETED_FOR);
-        let (schedules, fragments, artifacts) = tokio::try_join!(
+        let (schedules, fragments, artifacts, yara) = tokio::try_join!(
             catalog.fetch_all(&ALL_SCHEDULES, args![deleted_after]),
             catalog.fetch_all(&ALL_FRAGMENTS, args![]),
             catalog.fetch_all(&ARTIFACTS, args![deleted_after]),
+            catalog.fetch_all(&ALL_YARA, args![]),
         )?;
         let mut written = HashMap::new();
         for row in artifacts {
@@ -159,6 +164,10 @@ impl State {
             let org = orgs.entry(fragment.org).or_default();
             let label = (!fragment.label.is_empty()).then(|| org.label(&fragment.label));
             org.fragments.push((fragment, label));
+        }
+        for row in &yara {
+            let (org, name, text) = yara::served(row)?;
+            orgs.entry(org).or_default().yara.insert(name, text);
         }
         orgs.values_mut().for_each(|org| org.schedules.sort_by_key(|entry| entry.schedule.no));
         Ok(Some(Self { cursor, orgs }))

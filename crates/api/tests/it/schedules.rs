@@ -113,6 +113,35 @@ async fn parts_of_the_configuration_are_laid_over_one_another() {
 }
 
 #[tokio::test]
+async fn yara_rules_are_stored_under_names_that_fit_a_url() {
+    let api = Api::start().await;
+    let put = |name: &str, text: String| {
+        let (api, path) = (&api, format!("/v1/osquery/yara/{name}"));
+        async move { api.call(&api.root, Method::PUT, &path, json!({ "text": text })).await }
+    };
+    let rule = "rule a { condition: true }".to_owned();
+    put("b.yar", rule.clone()).await.expect(204);
+    put("a.yar", rule.clone()).await.expect(204);
+    put("a.yar", format!("{rule}\n")).await.expect(204);
+    put(".hidden", rule.clone()).await.refused(422, "invalid");
+    put("a%2Fb", rule).await.refused(422, "invalid");
+    put("c.yar", "x".repeat(512 * 1024 + 1)).await.refused(422, "invalid");
+    let listed = api.get(&api.root, "/v1/osquery/yara?limit=1").await.expect(200);
+    assert_eq!(
+        (listed["items"][0]["name"].as_str(), listed["next"].as_str()),
+        (Some("a.yar"), Some("a.yar"))
+    );
+    assert_eq!(listed["items"][0].get("text"), None, "lists are short");
+    let one = api.get(&api.root, "/v1/osquery/yara/a.yar").await.expect(200);
+    assert_eq!(
+        (one["text"].as_str(), one["byte_count"].as_u64()),
+        (Some("rule a { condition: true }\n"), Some(27))
+    );
+    api.delete(&api.root, "/v1/osquery/yara/a.yar").await.expect(204);
+    api.delete(&api.root, "/v1/osquery/yara/a.yar").await.refused(404, "not_found");
+}
+
+#[tokio::test]
 async fn documents_are_of_osquery_agents_in_scope() {
     let api = Api::start().await;
     let agent = osquery_agent(&api).await;

@@ -17,6 +17,7 @@ use super::policy::Policy;
 use super::query::Query;
 use super::results::{Results, Sql};
 use super::schedule::Schedule;
+use super::yara::Yara;
 use crate::config::RoleName;
 
 /// Incident response: ask every machine a question, keep every answer.
@@ -117,6 +118,9 @@ pub enum Command {
     /// What osquery agents are configured with, besides schedules.
     #[command(subcommand)]
     OsqueryConfig(OsqueryConfig),
+    /// YARA rules that osquery agents fetch by name.
+    #[command(subcommand)]
+    Yara(Yara),
     /// Take over what another server was configured with.
     #[command(subcommand)]
     Import(ImportCommand),

@@ -34,6 +34,7 @@ mod sink_add;
 mod up;
 mod upload;
 mod watch;
+mod yara;
 
 use std::process::ExitCode;
 
@@ -126,6 +127,7 @@ async fn ask(
         Command::Artifact(command) => plain::artifact(&session, command).await,
         Command::Schedule(command) => schedule::run(&session, command).await,
         Command::OsqueryConfig(command) => osquery_config::run(&session, command).await,
+        Command::Yara(command) => yara::run(&session, command).await,
         Command::Import(command) => import::run(&session, command).await,
         Command::Generate(command) => generate::run(&session, context, command).await,
         Command::Sink(command) => sink::run(&session, command).await,
