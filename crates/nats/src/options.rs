@@ -108,6 +108,8 @@ impl Options {
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_EVERY)
             .max_reconnects(None)
+            // What servers say of each other is often true on their side of a firewall only.
+            .ignore_discovered_servers()
             .reconnect_delay_callback(backoff::before)
             .subscription_capacity(self.subscription_capacity)
             .require_tls(self.url.starts_with("tls://"));

@@ -234,6 +234,9 @@ async fn what_is_not_fit_is_refused_with_what_to_do() {
     let nats = Nats::start().unwrap();
     let single = said(&nats, |options| options.replicas = 3).await;
     assert!(single.contains("nats.replicas: 1"), "{single}");
+    let tight = NatsOptions { store_bytes: 100 << 20, ..NatsOptions::default() };
+    let tight = said(&Nats::with(&tight).unwrap(), |_| {}).await;
+    assert!(tight.contains("max_file_store"), "{tight}");
     let prefix = said(&nats, |options| options.prefix = "a.b".to_owned()).await;
     assert!(prefix.contains("subject_prefix"), "{prefix}");
     // A stream that somebody changed so that it loses records.
@@ -264,6 +267,28 @@ async fn a_stream_that_was_made_anew_is_not_mistaken_for_the_old_one() {
     stream.append(vec![record(1, "new")]).await.unwrap();
     let error = stream.reader(vec![(shard(1), last)]).await.err().unwrap().to_string();
     assert!(error.contains("made anew"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_held_to_the_documented_subjects_can_do_everything() {
+    let extra = "authorization { users: [{ user: muster, password: secret, permissions: {\n\
+         publish: [\"m.>\", \"$JS.API.>\", \"_INBOX.>\"], subscribe: [\"m.>\", \"_INBOX.>\"] } }] }";
+    let nats =
+        Nats::with(&NatsOptions { extra: extra.to_owned(), ..NatsOptions::default() }).unwrap();
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), "secret").unwrap();
+    let mut options = options(&nats, "m", 1 << 30);
+    options.connection.user = Some("muster".to_owned());
+    options.connection.password_file = Some(password.path().to_owned());
+    let stream = JetStream::open(options.clone()).await.unwrap();
+    let first = stream.append(vec![record(1, "a")]).await.unwrap()[0];
+    let last = stream.append(vec![record(1, "b")]).await.unwrap()[0];
+    assert_eq!(read_all(&*stream, 2).await.len(), 2);
+    stream.trim(shard(1), last).await;
+    stream.close().await;
+    let stream = JetStream::open(options).await.unwrap();
+    let trimmed = stream.reader(vec![(shard(1), first)]).await;
+    assert!(matches!(trimmed, Err(ReadError::TrimmedBelow { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,10 +58,11 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                         tracing::info!("the streams on NATS can be used");
                     }
                 }
+                // What was fit a moment ago is used on; appends say themselves what is wrong.
+                Err(Problem::Away(_)) if looked != 0 => {}
                 Err(Problem::Unfit(why) | Problem::Away(why)) => {
                     let broken = State::Broken(why.clone());
-                    // What was fit a moment ago is used on; appends say themselves what is wrong.
-                    if looked == 0 && shared.state.send_replace(broken.clone()) != broken {
+                    if shared.state.send_replace(broken.clone()) != broken {
                         tracing::warn!(error = why, "the streams on NATS cannot be used");
                     }
                 }

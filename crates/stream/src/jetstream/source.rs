@@ -21,6 +21,10 @@ use crate::{Entry, ReadError};
 /// Bytes the servers send ahead.
 const AHEAD_BYTES: usize = 2 << 20;
 
+/// Messages the servers send ahead; with those of a request that overlaps, fewer than a subscription
+/// holds.
+const AHEAD_MESSAGES: usize = 2048;
+
 /// How often an idle server says that it is there; after two that are missing reading begins again.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -119,7 +123,7 @@ impl Source {
         let messages = consumer
             .stream()
             .max_bytes_per_batch(AHEAD_BYTES)
-            .max_messages_per_batch(1 << 16)
+            .max_messages_per_batch(AHEAD_MESSAGES)
             .heartbeat(HEARTBEAT)
             .expires(Duration::from_secs(30))
             .messages()
