@@ -176,6 +176,11 @@ pub const OPERATIONS: &[Operation] = &[
     op("sinks.refused", Everything(Administrator), Look),
     op("storage", Everything(Viewer), Look),
     op("instances.list", Everything(Viewer), Look),
+    op("shards.list", Everything(Viewer), Look),
+    op("debug_archives.create", Everything(Administrator), Change),
+    op("debug_archives.get", Everything(Administrator), Look),
+    op("debug_archives.content", Everything(Administrator), Look),
+    op("doctor", Everything(Administrator), Look),
     op("updates", On(Viewer), Nothing),
 ];
 

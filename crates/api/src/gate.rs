@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, header};
 use muster_catalog::Priority;
+use muster_telemetry::trace;
 use serde_json::json;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::audit;
@@ -22,16 +25,36 @@ use crate::router::Operations;
 use crate::state::ApiState;
 
 const REQUEST_ID: &str = "x-request-id";
+const TRACEPARENT: &str = "traceparent";
 
-/// The address of the client. The listener puts it into the request when it is no plain socket.
+/// The address of the client. The listener puts it into the request, which alone knows which proxies
+/// are believed; without it the socket's counts.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
+/// Whose connection a request came on. The listener puts it into the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Through {
+    /// The other end, behind PROXY protocol.
+    pub peer: SocketAddr,
+    /// Whether that is a proxy whose word is believed.
+    pub trusted: bool,
+}
+
 /// Outermost: gives each request an id, and each refusal its final form.
-pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
+pub(crate) async fn identify(
+    State((state, operations)): State<(ApiState, Operations)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
     let id: Arc<str> = Uuid::now_v7().simple().to_string().into();
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
-    let mut response = next.run(request).await;
+    let operation = operation_of(&operations, &request).map(|operation| operation.id);
+    let span = span(&request, operation, &id);
+    let open = state.stats().open.during();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    drop(open);
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if problem.code().status().is_server_error() {
             let (code, cause) = (problem.code().as_str(), problem.cause());
@@ -43,7 +66,42 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+    state.stats().seen(operation, response.status(), begun.elapsed());
+    span.record("http.response.status_code", response.status().as_u16());
+    if let Some(value) = trace::traceparent(&span).and_then(|text| text.parse().ok()) {
+        response.headers_mut().insert(TRACEPARENT, value);
+    }
     response
+}
+
+/// The span of a request: never its query, which may hold anything. The trace of a trusted proxy goes on.
+fn span(request: &Request, operation: Option<&'static str>, id: &str) -> Span {
+    let method = request.method().as_str();
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let span = tracing::info_span!(
+        target: "muster::span",
+        "request",
+        otel.name = operation.unwrap_or("other"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = tracing::field::Empty,
+        request_id = id,
+    );
+    let is_trusted = request.extensions().get::<Through>().is_some_and(|through| through.trusted);
+    let shown = request.headers().get(TRACEPARENT).filter(|_| is_trusted);
+    if let Some(Ok(shown)) = shown.map(HeaderValue::to_str) {
+        trace::adopt(&span, shown);
+    }
+    span
+}
+
+/// The operation a request is for.
+fn operation_of(operations: &Operations, request: &Request) -> Option<&'static Operation> {
+    // The router answers HEAD with the handler of GET, so it needs the same rights.
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let path = request.extensions().get::<MatchedPath>();
+    path.and_then(|path| operations.get(method, path.as_str()))
 }
 
 /// Time for a whole request of somebody who has not signed in.
@@ -75,13 +133,10 @@ async fn pass(
     if request.uri().to_string().contains("%00") {
         return Err(Problem::new(Code::Malformed, "the address holds a NUL character"));
     }
-    // The router answers HEAD with the handler of GET, so it needs the same rights.
-    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-    let path = request.extensions().get::<MatchedPath>();
-    let operation = path.and_then(|path| operations.get(method, path.as_str()));
+    let operation = operation_of(operations, &request);
     // Without an operation the router answers by itself: no such path, or no such method on it.
     let Some(operation) = operation else { return Ok(next.run(request).await) };
-    let address: Arc<str> = address(&request, &state.options.trusted_proxies).into();
+    let address: Arc<str> = address(&request).into();
     let id = request.extensions().get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
     if operation.needs == Needs::Nobody {
         request.extensions_mut().insert(Anonymous { address });
@@ -91,6 +146,7 @@ async fn pass(
         return answer.map_err(late);
     }
     let principal = Arc::new(authenticate(state, request.headers()).await?);
+    state.requests.take(principal.user_no.unsigned_abs(), state.clock.now())?;
     let caller = Caller::new(principal, operation, address, id, state.clone());
     let subject = subject_of(&request);
     if let Err(problem) = may(&caller) {
@@ -183,23 +239,12 @@ pub(crate) struct Anonymous {
     pub(crate) address: Arc<str>,
 }
 
-/// The client's address: the nearest one that is no proxy of ours.
-fn address(request: &Request, trusted: &[IpAddr]) -> String {
+/// The client's address.
+fn address(request: &Request) -> String {
     let extensions = request.extensions();
-    let direct = extensions
+    let address = extensions
         .get::<ClientAddress>()
         .map(|client| client.0)
         .or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()));
-    let Some(mut nearest) = direct else { return String::new() };
-    let forwarded = request.headers().get_all("x-forwarded-for").into_iter();
-    let chain: Vec<&str> =
-        forwarded.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
-    for hop in chain.iter().rev() {
-        if !trusted.contains(&nearest.to_canonical()) {
-            break;
-        }
-        let Ok(ip) = hop.trim().parse() else { break };
-        nearest = ip;
-    }
-    nearest.to_canonical().to_string()
+    address.map_or_else(String::new, |address| address.to_canonical().to_string())
 }

@@ -11,6 +11,8 @@ pub mod audit;
 pub mod auth;
 pub mod authorise;
 mod caller;
+pub mod debug;
+pub mod doctor;
 mod document;
 pub mod endpoints;
 pub mod enrol_secrets;
@@ -31,9 +33,11 @@ pub mod problem;
 mod router;
 pub mod schedules;
 mod scope;
+pub mod shards;
 pub mod sinks;
 pub mod sql;
 mod state;
+pub mod stats;
 pub mod storage;
 mod time;
 pub mod tokens;
@@ -42,12 +46,13 @@ pub mod uploads;
 pub mod users;
 pub mod version;
 
-pub use gate::ClientAddress;
+pub use auth::requests::RequestRate;
+pub use gate::{ClientAddress, Through};
 pub use page::Page;
 pub use router::{openapi, router};
 pub use scope::Scope;
 pub use sql::SqlOptions;
-pub use state::{ApiState, Deps, Options};
+pub use state::{ApiState, Deps, Diagnose, Options};
 pub use time::Time;
 
 /// The statements of this crate, for the tests that prepare all of them on both databases.
@@ -57,11 +62,13 @@ pub fn statements() -> Vec<&'static muster_catalog::Statement> {
         approvals::STATEMENTS,
         artifacts::STATEMENTS,
         assets::STATEMENTS,
+        auth::allowance::STATEMENTS,
         auth::store::STATEMENTS,
         idempotency::STATEMENTS,
         instances::STATEMENTS,
         labels::STATEMENTS,
         schedules::STATEMENTS,
+        shards::STATEMENTS,
         storage::STATEMENTS,
         tokens::STATEMENTS,
         users::STATEMENTS,

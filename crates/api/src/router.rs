@@ -18,9 +18,9 @@ use crate::inventory::{answers, endpoint, policies, rules};
 use crate::problem::{Code, Problem};
 use crate::state::ApiState;
 use crate::{
-    approvals, artifacts, assets, audit, auth, document, endpoints, enrol_secrets, gate, idempotency,
-    instances, labels, live, node_keys, osquery_config, osquery_yara, schedules, sinks, sql, storage, tokens,
-    updates, uploads, users, version,
+    approvals, artifacts, assets, audit, auth, debug, doctor, document, endpoints, enrol_secrets,
+    gate, idempotency, instances, labels, live, node_keys, osquery_config, osquery_yara, schedules,
+    shards, sinks, sql, storage, tokens, updates, uploads, users, version,
 };
 
 /// The operation behind each method and path.
@@ -65,12 +65,12 @@ pub fn router(state: ApiState) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "see /v1/openapi.json for what is offered here")
         })
-        .layer(middleware::from_fn_with_state((state.clone(), operations), gate::gate))
+        .layer(middleware::from_fn_with_state((state.clone(), operations.clone()), gate::gate))
         .layer(DefaultBodyLimit::max(idempotency::BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(|_| {
             axum::response::IntoResponse::into_response(Problem::internal("a handler panicked"))
         }))
-        .layer(middleware::from_fn(gate::identify))
+        .layer(middleware::from_fn_with_state((state.clone(), operations), gate::identify))
         .with_state(state)
 }
 
@@ -192,6 +192,11 @@ fn system() -> OpenApiRouter<ApiState> {
         .routes(routes!(sinks::resume))
         .routes(routes!(sinks::test))
         .routes(routes!(sinks::refused_rows))
+        .routes(routes!(debug::create))
+        .routes(routes!(debug::get))
+        .routes(routes!(debug::content))
+        .routes(routes!(doctor::look))
         .routes(routes!(instances::list))
+        .routes(routes!(shards::list))
         .routes(routes!(updates::watch))
 }

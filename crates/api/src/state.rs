@@ -1,18 +1,21 @@
 //! What the handlers work with.
 
-use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use muster_archive::Archive;
 use muster_bus::Bus;
 use muster_catalog::{Catalog, Priority, Tx};
+use muster_cluster::limit::Share;
 use muster_endpoints::{Directory, Presence};
 use muster_hunts::Hunts;
 use muster_inventory::Inventory;
 use muster_schedules::Schedules;
 use muster_sinks::Sinks;
-use muster_stream::Pressure;
+use muster_stream::{Pressure, Stream};
+use muster_telemetry::doctor::Finding;
 use muster_types::{Clock, InstanceId};
 use muster_uploads::Uploads;
 use tokio::sync::watch;
@@ -20,12 +23,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::assets::AssetServer;
+use crate::auth::allowance;
 use crate::auth::password::{Cost, Passwords};
+use crate::auth::requests::{RequestRate, Requests};
 use crate::auth::throttle::{Allowance, Throttle};
 use crate::authorise::Approvals;
 use crate::live::Watches;
 use crate::problem::Result;
 use crate::sql::{Slots, SqlOptions};
+use crate::stats::Stats;
 
 /// Settings of the API.
 #[derive(Clone, Debug)]
@@ -38,10 +44,10 @@ pub struct Options {
     pub password_slots: usize,
     /// Cost of a password hash.
     pub password_cost: Cost,
-    /// Failed sign-ins per name and per address.
+    /// Failed sign-ins per name and per address, over all instances.
     pub login: Allowance,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    /// Requests of one account, over all instances.
+    pub requests: RequestRate,
 }
 
 impl Default for Options {
@@ -52,10 +58,13 @@ impl Default for Options {
             password_slots: 1,
             password_cost: Cost::default(),
             login: Allowance { burst: 10, every: Duration::from_secs(6) },
-            trusted_proxies: Vec::new(),
+            requests: RequestRate { per_second: 200, burst: 1000 },
         }
     }
 }
+
+/// Asks for findings; see [`Deps::diagnose`].
+pub type Diagnose = Arc<dyn Fn() -> BoxFuture<'static, Vec<Finding>> + Send + Sync>;
 
 /// What the API is built from.
 pub struct Deps {
@@ -87,10 +96,18 @@ pub struct Deps {
     pub secret_key: Arc<muster_cluster::secrets::Key>,
     /// How full the stream is; `None` where this process has no stream.
     pub pressure: Option<watch::Receiver<Pressure>>,
+    /// The stream, to see how far behind the fold is; `None` where this process has none.
+    pub stream: Option<Arc<dyn Stream>>,
+    /// This instance's share of the limits on requests.
+    pub share: Share,
     /// The child process that answers SQL.
     pub sql: SqlOptions,
     /// The page and its files.
     pub assets: AssetServer,
+    /// Objects, for debug archives and the doctor.
+    pub archive: Archive,
+    /// Findings about what only this process knows how to look at.
+    pub diagnose: Diagnose,
     /// Settings.
     pub options: Options,
     /// Ends streams of updates and of rows when the server drains.
@@ -106,8 +123,11 @@ pub struct Inner {
     pub(crate) throttle: Throttle,
     /// By name, more generous: else anybody could keep everybody else from signing in as `admin`.
     pub(crate) throttle_names: Throttle,
+    pub(crate) sign_in_slots: allowance::Slots,
+    pub(crate) requests: Requests,
     pub(crate) watches: Watches,
     pub(crate) sql_slots: Slots,
+    pub(crate) stats: Stats,
 }
 
 impl Deref for Inner {
@@ -128,14 +148,28 @@ impl ApiState {
     pub fn new(deps: Deps) -> Self {
         let passwords = Passwords::new(deps.options.password_slots, deps.options.password_cost);
         let throttle = Throttle::new(deps.options.login);
-        let allowance = deps.options.login;
-        let throttle_names = Throttle::new(Allowance {
-            burst: allowance.burst.saturating_mul(20),
-            every: allowance.every / 20,
-        });
+        let throttle_names = Throttle::new(deps.options.login.generous());
+        let share = deps.share.clone();
+        let requests = Requests::new(deps.options.requests, share, deps.clock.now());
         let sql_slots = Slots::new(&deps.sql);
         let watches = Watches::default();
-        Self(Arc::new(Inner { deps, passwords, throttle, throttle_names, watches, sql_slots }))
+        Self(Arc::new(Inner {
+            deps,
+            passwords,
+            throttle,
+            throttle_names,
+            sign_in_slots: allowance::Slots::default(),
+            requests,
+            watches,
+            sql_slots,
+            stats: Stats::default(),
+        }))
+    }
+
+    /// What the API measures of itself.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.0.stats
     }
 
     /// A transaction of a person's request.

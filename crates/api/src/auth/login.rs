@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::allowance::{self, Whose};
 use super::password::check_choice;
 use super::principal::{Credential, Principal};
 use super::store::{self, FEED, NewToken, User};
@@ -58,6 +59,9 @@ pub(crate) async fn login(
     let name: String = body.name.chars().filter(|c| !c.is_control()).take(64).collect();
     state.throttle.take(&("address", &*from.address), now)?;
     state.throttle_names.take(&("name", &name), now)?;
+    // The same over all instances; the two above only keep a flood of attempts off the catalog.
+    let whose = [Whose::Address(&from.address), Whose::Name(&name)];
+    allowance::take(&state, &whose).await?;
     let user = store::find_user(&state.catalog, OrgId::DEFAULT, &name).await?;
     let stored = user.as_ref().map(|user| user.password_hash.clone());
     let fits = state.passwords.verify(body.password, stored).await?;
@@ -71,7 +75,7 @@ pub(crate) async fn login(
     };
     state.throttle.give_back(&("address", &*from.address));
     state.throttle_names.give_back(&("name", &name));
-    open_session(&state, &user, &from.address, now).await.map(axum::Json)
+    open_session(&state, &user, &from.address, now, &whose).await.map(axum::Json)
 }
 
 async fn open_session(
@@ -79,10 +83,12 @@ async fn open_session(
     user: &User,
     address: &str,
     now: Timestamp,
+    whose: &[Whose<'_>],
 ) -> Result<Session> {
     let token = Token::generate();
     let expires_at = now.plus(state.options.session);
     let mut tx = state.begin().await?;
+    allowance::give_back(state, &mut tx, whose).await?;
     let new = NewToken {
         org: user.org,
         user_no: user.no,

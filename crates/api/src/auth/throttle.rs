@@ -19,6 +19,13 @@ pub struct Allowance {
     pub every: Duration,
 }
 
+impl Allowance {
+    /// Twenty times of it.
+    pub(crate) fn generous(self) -> Self {
+        Self { burst: self.burst.saturating_mul(20), every: self.every / 20 }
+    }
+}
+
 /// Counts failures. Names and addresses share a table of fixed size under a keyed hash; two that
 /// fall together merely share an allowance.
 pub struct Throttle {
@@ -50,12 +57,7 @@ impl Throttle {
         let next = slots[slot].max(now.0).saturating_add(every);
         let over = next - now.0 - every * burst;
         if over > 0 {
-            let seconds = u32::try_from(over.div_ceil_micros()).unwrap_or(u32::MAX);
-            return Err(Problem::new(
-                Code::TooMany,
-                format!("too many attempts to sign in; wait {seconds} s"),
-            )
-            .retry_after(seconds));
+            return Err(too_many(over));
         }
         slots[slot] = next;
         Ok(())
@@ -75,6 +77,13 @@ impl Throttle {
     fn slot(&self, key: &(impl Hash + ?Sized)) -> usize {
         (self.hasher.hash_one(key) % SLOTS as u64) as usize
     }
+}
+
+/// The refusal of an attempt that would be one too many for so many more microseconds.
+pub(crate) fn too_many(over_us: i64) -> Problem {
+    let seconds = u32::try_from(over_us.max(1).div_ceil_micros()).unwrap_or(u32::MAX);
+    let detail = format!("too many attempts to sign in; wait {seconds} s");
+    Problem::new(Code::TooMany, detail).retry_after(seconds)
 }
 
 trait Micros {

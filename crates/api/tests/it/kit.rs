@@ -15,6 +15,7 @@ use muster_archive::Archive;
 use muster_bus::Bus;
 use muster_bus::local::LocalBus;
 use muster_catalog::Catalog;
+use muster_cluster::limit::Share;
 use muster_cluster::secrets::Key;
 use muster_endpoints::{AgentReport, Directory, Enrol, Presence, enrol};
 use muster_hunts::Hunts;
@@ -156,7 +157,11 @@ impl Api {
             schedules,
             inventory,
             uploads: uploads.clone(),
+            archive: archive.clone(),
+            diagnose: Arc::new(|| Box::pin(async { Vec::new() })),
             pressure: None,
+            stream: None,
+            share: Share::whole(),
             assets: AssetServer::new(Arc::new(Assets::built_in()), archive.clone()),
             sql: adjusted.sql,
             version: "0.0.0-test".into(),

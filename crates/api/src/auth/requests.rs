@@ -1,0 +1,50 @@
+//! How often one account may ask, over all instances: this one's share of it.
+
+use std::time::Duration;
+
+use muster_cluster::limit::{Limit, Meter, Owed, Share};
+use muster_types::Timestamp;
+use parking_lot::Mutex;
+
+use crate::problem::{Code, Problem, Result};
+
+/// Accounts fall into so many slots; two that fall together share an allowance.
+const SLOTS: usize = 4_096;
+
+/// Requests of one account.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRate {
+    /// Sustained, over all instances.
+    pub per_second: u32,
+    /// At once, after a rest.
+    pub burst: u32,
+}
+
+/// Counts requests by account, in constant memory.
+pub(crate) struct Requests {
+    meter: Meter,
+    slots: Mutex<Vec<Option<Owed>>>,
+}
+
+impl Requests {
+    pub(crate) fn new(rate: RequestRate, share: Share, now: Timestamp) -> Self {
+        let limit =
+            Limit { per_second: f64::from(rate.per_second), burst: f64::from(rate.burst.max(1)) };
+        Self { meter: Meter::new(limit, share, now), slots: Mutex::new(vec![None; SLOTS]) }
+    }
+
+    /// Takes one request of an account.
+    ///
+    /// # Errors
+    /// 429 with the time to wait.
+    pub(crate) fn take(&self, account: u64, now: Timestamp) -> Result<()> {
+        let slot = usize::try_from(account % SLOTS as u64).unwrap_or(0);
+        let taken = self.meter.take(&mut self.slots.lock()[slot], now);
+        taken.map_err(|wait| {
+            let seconds =
+                u32::try_from((wait + Duration::from_millis(999)).as_secs()).unwrap_or(60);
+            Problem::new(Code::TooMany, "too many requests of this account; slow down")
+                .retry_after(seconds.max(1))
+        })
+    }
+}
