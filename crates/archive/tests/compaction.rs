@@ -207,6 +207,39 @@ async fn of_two_compactions_one_wins() {
     }
 }
 
+/// A process that was stopped in the middle of a compaction, at any point of it, and goes on when another
+/// has taken its lease over, compacted and deleted what was replaced.
+#[tokio::test]
+async fn a_compaction_that_goes_on_too_late_changes_nothing() {
+    let (options, at) = (CompactOptions::default(), NOON.plus(HOUR / 4));
+    let mut late = 0;
+    for polls in 1.. {
+        let store = TempCatalog::sqlite().await.unwrap();
+        let catalog = &store.catalog;
+        let archive = Archive::with_store(Faulty::never());
+        fill(catalog, &archive, 6).await;
+        let mut stopped = Box::pin(compact_once(catalog, &archive, &options, at));
+        if counted(stopped.as_mut(), polls).await.is_some() {
+            break;
+        }
+        let other = async {
+            compact_once(catalog, &archive, &options, at).await.unwrap();
+            sweep_once(catalog, &archive, at.plus(2 * HOUR)).await.unwrap()
+        };
+        // Stopped within a transaction it keeps the store for itself, and then it is not too late.
+        let other = tokio::time::timeout(Duration::from_secs(1), other).await;
+        let done = stopped.await;
+        if let Ok(swept) = other {
+            assert_eq!(swept, 6);
+            assert!(!matches!(done, Ok(Some(_))), "stopped after {polls} polls: {done:?}");
+            late += 1;
+        }
+        assert_eq!(values(catalog, &archive, "t").await, (0..6).collect::<Vec<_>>());
+        assert_eq!(values(catalog, &archive, "s").await, (0..6).collect::<Vec<_>>());
+    }
+    assert!(late > 3, "too late {late} times only");
+}
+
 async fn add_hunt(catalog: &Catalog, no: i64, hold_until: Option<Timestamp>) {
     const TEXT: &str = "INSERT INTO hunt (no, org, kind, state, title, artifact, definition,
         table_name, scope, limits, caller_scope, requested_by, reason, hold_until, created_at,
