@@ -178,7 +178,7 @@ impl Nats {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self, node: usize) -> anyhow::Result<()> {
-        self.nodes[node].signal(Signal::STOP)
+        self.nodes[node].pause()
     }
 
     /// Lets a paused server go on.

@@ -97,6 +97,24 @@ impl Node {
         kill_process(running.pid, signal).context("signal a NATS server")
     }
 
+    /// Stops its time and waits until all of its threads stand still.
+    pub(crate) fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let tasks = format!("/proc/{}/task", self.pid().unwrap_or_default());
+        loop {
+            let stands = |task: &std::fs::DirEntry| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't']))
+            };
+            if std::fs::read_dir(&tasks)?.flatten().all(|task| stands(&task)) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{} does not stand still", self.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Ends the process by this signal and keeps its folder.
     pub(crate) fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
         // A paused one would not hear anything else.

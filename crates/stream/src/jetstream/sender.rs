@@ -23,7 +23,7 @@ use crate::{AppendError, quota};
 
 /// How long a message may take to be acknowledged. What has queued behind it is refused with it, so an
 /// append takes no longer either.
-pub const PUBLISH_WAIT: Duration = Duration::from_secs(4);
+pub const PUBLISH_WAIT: Duration = Duration::from_secs(3);
 
 /// Records are packed up to this; a larger one travels alone. A server's cost per message vanishes
 /// from 64 KiB on, and a message that has to be sent again should not be much larger.

@@ -1,7 +1,6 @@
 //! What the parts of a stream share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use muster_nats::Connection;
@@ -65,7 +64,7 @@ impl Shared {
             return Err(OpenError::Unfit("nats.replicas is between 1 and 5".to_owned()));
         }
         let context = jetstream::ContextBuilder::new()
-            .timeout(Duration::from_secs(3))
+            .timeout(PUBLISH_WAIT)
             .ack_timeout(PUBLISH_WAIT)
             .build(connection.client().clone());
         let shards = usize::from(SHARDS);
