@@ -1,5 +1,6 @@
 //! Simulated agents, in a process of their own.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ pub struct Fleet {
     child: Child,
     stdin: ChildStdin,
     report: Arc<Mutex<Value>>,
+    times: Arc<Mutex<HashMap<u64, i64>>>,
     /// Names of the endpoints that carry each plant.
     pub plants: Value,
 }
@@ -47,17 +49,24 @@ impl Fleet {
         let plants = plants.with_context(|| format!("muster loadgen says {first:?}"))?;
         let report = Arc::new(Mutex::new(Value::Null));
         let kept = report.clone();
+        let times: Arc<Mutex<HashMap<u64, i64>>> = Arc::default();
+        let first_times = times.clone();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                if let Ok(new) = serde_json::from_str(&line) {
-                    *kept.lock().unwrap() = new;
+                let Ok(new) = serde_json::from_str::<Value>(&line) else { continue };
+                // Each report tells of the tasks since the one before.
+                for (hunt, at) in new["task_times"].as_object().into_iter().flatten() {
+                    if let (Ok(hunt), Some(at)) = (hunt.parse(), at[0].as_i64()) {
+                        first_times.lock().unwrap().entry(hunt).or_insert(at);
+                    }
                 }
+                *kept.lock().unwrap() = new;
             }
         });
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).for_each(|line| eprintln!("loadgen: {line}"));
         });
-        Ok(Self { child, stdin, report, plants })
+        Ok(Self { child, stdin, report, times, plants })
     }
 
     /// Says a word to it: online, offline, storm, report.
@@ -70,6 +79,12 @@ impl Fleet {
         self.report.lock().unwrap().clone()
     }
 
+    /// When the first task of a hunt came, in microseconds since 1970, as far as it was reported; of a
+    /// fleet with `--task-times`.
+    pub fn task_time(&self, hunt: u64) -> Option<i64> {
+        self.times.lock().unwrap().get(&hunt).copied()
+    }
+
     /// Waits until so many have enrolled and so many are connected.
     pub fn up(&mut self, enrolled: u64, connected: u64) -> anyhow::Result<()> {
         let waited = wait_for("the fleet to come up", SOON, || {
@@ -79,6 +94,18 @@ impl Fleet {
             Ok((counts == [Some(enrolled), Some(connected)]).then_some(()))
         });
         waited.with_context(|| self.report().to_string())
+    }
+
+    /// Waits until everybody was told that the answer to a hunt is stored; how many rows they were told
+    /// of.
+    pub fn acked(&mut self, hunt: u64, answers: u64) -> anyhow::Result<u64> {
+        let waited = wait_for("all answers to be acknowledged", SOON, || {
+            self.say("report")?;
+            let of_hunt = self.report()["acked"][hunt.to_string()].clone();
+            let all = of_hunt["answers"].as_u64() == Some(answers);
+            Ok(of_hunt["rows"].as_u64().filter(|_| all))
+        });
+        waited.with_context(|| format!("hunt {hunt}: {}", self.report()))
     }
 
     /// Asks it to end; its last report.

@@ -2,17 +2,23 @@
 
 mod agent;
 mod ask;
+mod balancer;
 mod fleet;
 mod http;
 mod osquery_fleet;
 mod osqueryd;
+mod relays;
+mod yard;
 
 pub use agent::{AgentProcess, companion};
-pub use ask::{Ask, Told};
+pub use ask::{Ask, Coverage, Told, has_sql};
+pub use balancer::{Balancer, Kind};
 pub use fleet::Fleet;
 pub use http::{post, roots};
 pub use osquery_fleet::OsqueryFleet;
 pub use osqueryd::Osqueryd;
+pub use relays::Relays;
+pub use yard::Yard;
 
 use std::time::Duration;
 
