@@ -148,7 +148,7 @@ impl Feed {
         let mut dirty = true;
         self.compare_clocks().await?;
         if self.behind {
-            self.fill(None).await?;
+            self.look().await;
         }
         loop {
             tokio::select! {
@@ -231,7 +231,11 @@ impl Feed {
         let over = self.is_over(&hunt, &counts);
         let stored = counts.row_count;
         if over && (self.behind || stored.is_none_or(|stored| stored != self.rows)) {
-            self.fill(None).await?;
+            if let Err(problem) = self.fill(None).await {
+                tracing::warn!(hunt = %self.hunt, cause = problem.cause(), "rows cannot be read");
+                let text = "hints of rows were lost, and the store cannot be read now";
+                self.missing = Some(text.to_owned());
+            }
         } else if stored.is_some_and(|stored| stored > self.rows) {
             // Stored, and no hint has brought it: perhaps one that is on its way does.
             self.missed();
