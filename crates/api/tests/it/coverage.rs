@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::kit::{Answer, Api};
 
-struct Called {
-    method: Method,
-    path: String,
-    operation: &'static Operation,
+pub struct Called {
+    pub method: Method,
+    pub path: String,
+    pub operation: &'static Operation,
 }
 
 /// Every operation of the document, with a path whose parts name nothing.
-fn walk() -> Vec<Called> {
+pub fn walk() -> Vec<Called> {
     let document = serde_json::to_value(muster_api::openapi()).unwrap();
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -97,7 +97,7 @@ async fn every_look_that_succeeds_is_recorded() {
 }
 
 /// One change of each kind that succeeds: what, where, with which body.
-const CHANGES: &[(&str, &str, &str)] = &[
+pub const CHANGES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/users", r#"{"name": "eve", "roles": [{"role": "responder"}]}"#),
     ("PUT", "/v1/users/eve/roles", r#"{"roles": [{"role": "viewer"}]}"#),
     ("POST", "/v1/users/eve/reset", ""),
@@ -130,11 +130,14 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("DELETE", "/v1/schedules/1", ""),
     ("PUT", "/v1/osquery/config/base", r#"{"config": {"options": {"logger_tls_period": 10}}}"#),
     ("DELETE", "/v1/osquery/config/base", ""),
+    ("PUT", "/v1/osquery/yara/a.yar", r#"{"text": "rule a { condition: true }"}"#),
+    ("DELETE", "/v1/osquery/yara/a.yar", ""),
     ("POST", "/v1/sinks", r#"{"name": "s1", "destination": {"kind": "stdout"}}"#),
     ("POST", "/v1/sinks/s1/test", ""),
     ("POST", "/v1/sinks/s1/pause", ""),
     ("POST", "/v1/sinks/s1/resume", ""),
     ("DELETE", "/v1/sinks/s1", ""),
+    ("POST", "/v1/debug-archives", r#"{"seconds": 0}"#),
     ("POST", "/v1/hunts", r#"{"query": "SELECT 1"}"#),
     ("POST", "/v1/hunts", r#"{"query": "SELECT 2"}"#),
     ("POST", "/v1/hunts", r#"{"query": "SELECT 3"}"#),

@@ -3,6 +3,7 @@
 mod account;
 mod assets;
 mod audit;
+mod away;
 mod coverage;
 mod hunts;
 mod idempotency;
