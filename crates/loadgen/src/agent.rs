@@ -1,14 +1,13 @@
 //! One simulated agent.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use bytes::Bytes;
+use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
 use muster_agent::transport::{Dialer, ServerUrl, Socket, websocket};
 use muster_agent::{Backoff, Enroller, Key};
@@ -26,6 +25,7 @@ use crate::answer::{Answerer, end};
 use crate::control::Signals;
 use crate::fleet::Fleet;
 use crate::report::Stats;
+use crate::unacked::{Sent, Unacked};
 
 type Link = WebSocketStream<Socket>;
 
@@ -34,8 +34,6 @@ const PER_ADDRESS: u32 = 5_000;
 
 /// Tasks remembered so that one that is handed out again is not run again.
 const TAKEN_MAX: usize = 4096;
-/// Answers that may wait for their acknowledgement; with more the server has a problem.
-const WAITING_MAX: usize = 1024;
 
 /// What all agents share.
 pub(crate) struct Shared {
@@ -67,8 +65,10 @@ pub(crate) struct Agent {
     process_nonce: [u8; 16],
     stream: u64,
     next_seq: u64,
-    /// Sent or to be sent, not acknowledged; with the time of sending.
-    waiting: VecDeque<(u64, Bytes, Option<Instant>)>,
+    /// Sent or to be sent, not acknowledged.
+    waiting: Unacked,
+    /// Raised at each failure: the next server is tried then.
+    turn: usize,
     taken: HashSet<TaskId>,
 }
 
@@ -83,7 +83,8 @@ impl Agent {
             process_nonce: rand::random(),
             stream: rand::random(),
             next_seq: 1,
-            waiting: VecDeque::new(),
+            waiting: Unacked::default(),
+            turn: 0,
             taken: HashSet::new(),
         })
     }
@@ -98,6 +99,7 @@ impl Agent {
                     Ok(()) => failures = 0,
                     Err(error) => {
                         failures += 1;
+                        self.turn += 1;
                         self.shared.stats.error(&error);
                         tokio::time::sleep(self.shared.backoff.wait(failures)).await;
                     }
@@ -144,7 +146,8 @@ impl Agent {
     }
 
     fn server(&self) -> &ServerUrl {
-        &self.shared.servers[self.number as usize % self.shared.servers.len()]
+        let servers = &self.shared.servers;
+        &servers[(self.number as usize + self.turn) % servers.len()]
     }
 
     fn dialer(&self) -> Dialer {
@@ -181,10 +184,7 @@ impl Agent {
             boot_id: format!("boot-{}", self.number),
             machine_id: endpoint.machine_id(),
             host: endpoint.host_facts(),
-            first_unacked: self
-                .waiting
-                .front()
-                .map(|(seq, ..)| StreamSeq { stream: self.stream, seq: *seq }),
+            first_unacked: self.waiting.first().map(|seq| StreamSeq { stream: self.stream, seq }),
         };
         link.send(Message::Binary(AgentFrame::Hello(Box::new(hello)).encode()?)).await?;
         match hear(link).await? {
@@ -208,14 +208,15 @@ impl Agent {
 
     async fn hold(&mut self, link: &mut Link) -> anyhow::Result<()> {
         // What an earlier link did not get acknowledged goes first.
-        for (_, frame, sent) in &mut self.waiting {
-            *sent = Some(Instant::now());
+        for frame in self.waiting.again() {
             self.shared.stats.batches.fetch_add(1, Relaxed);
-            link.send(Message::Binary(frame.clone())).await?;
+            link.send(Message::Binary(frame)).await?;
         }
         loop {
             match hear(link).await? {
-                ServerFrame::Ack(ack) if ack.stream == self.stream => self.acked(ack.seq),
+                ServerFrame::Ack(ack) if ack.stream == self.stream => {
+                    self.waiting.acked(ack.seq, &self.shared.stats);
+                }
                 ServerFrame::Task(task) => self.take(link, task).await?,
                 ServerFrame::Nack(nack) => {
                     self.sent_away("not taken", nack.retry_after_ms).await?;
@@ -231,25 +232,12 @@ impl Agent {
         }
     }
 
-    fn acked(&mut self, seq: u64) {
-        while let Some((first, _, sent)) = self.waiting.front() {
-            if *first > seq {
-                return;
-            }
-            if let Some(sent) = sent {
-                self.shared.stats.ack_latency.add(sent.elapsed());
-            }
-            self.shared.stats.acks.fetch_add(1, Relaxed);
-            self.waiting.pop_front();
-        }
-    }
-
     async fn take(&mut self, link: &mut Link, task: Task) -> anyhow::Result<()> {
         let stats = &self.shared.stats;
         if self.shared.task_times {
             stats.task_time(task.task.hunt, self.shared.clock.now());
         }
-        ensure!(self.waiting.len() < WAITING_MAX, "{WAITING_MAX} answers are not acknowledged");
+        self.waiting.check()?;
         if self.taken.len() >= TAKEN_MAX {
             self.taken.clear();
         }
@@ -262,18 +250,20 @@ impl Agent {
         if fleet.is_silent(self.number) || self.shared.mute.load(Relaxed) {
             return Ok(());
         }
+        let (hunt, mut rows) = (task.task.hunt, 0);
         let items = if fleet.is_failing(self.number) {
             vec![end(&task, Some(Outcome::Failed), "simulated failure".to_owned())]
         } else {
             let now = self.shared.clock.now();
             let endpoint = fleet.endpoint(self.number);
             let answer = self.shared.answerer.answer(endpoint, task, now).await?;
-            stats.rows.fetch_add(answer.row_count, Relaxed);
+            rows = answer.row_count;
+            stats.rows.fetch_add(rows, Relaxed);
             answer.items
         };
         let batch = Batch { stream: self.stream, seq: self.next_seq, items };
         let frame = AgentFrame::Batch(batch).encode()?;
-        self.waiting.push_back((self.next_seq, frame.clone(), Some(Instant::now())));
+        self.waiting.push(Sent::new(self.next_seq, frame.clone(), hunt, rows));
         self.next_seq += 1;
         self.shared.stats.batches.fetch_add(1, Relaxed);
         Ok(link.send(Message::Binary(frame)).await?)

@@ -16,6 +16,7 @@ mod native;
 mod options;
 mod osquery;
 mod report;
+mod unacked;
 
 pub use control::Word;
 pub use fleet::{Current, Endpoint, Fleet, Plant, PlantCount, Shape, UnknownPlant, tables};
@@ -24,4 +25,4 @@ pub use options::NativeOptions;
 pub use osquery::{
     Endpoint as OsqueryEndpoint, OsqueryOptions, OsqueryReport, osquery, run as run_osquery,
 };
-pub use report::{Report, Summary, TaskTimes};
+pub use report::{Acked, Report, Summary, TaskTimes};

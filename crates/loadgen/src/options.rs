@@ -9,7 +9,8 @@ use crate::fleet::PlantCount;
 /// A simulated fleet of native agents.
 #[derive(Args, Clone, Debug)]
 pub struct NativeOptions {
-    /// Where agents connect: https://NAME:PORT (repeatable).
+    /// Where agents connect: https://NAME:PORT (repeatable). Each begins with one of them, and goes on to
+    /// the next when it fails.
     #[arg(long = "server", required = true)]
     pub servers: Vec<String>,
     /// File with the CAs that sign the server's certificate.

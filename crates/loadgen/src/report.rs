@@ -24,6 +24,7 @@ pub(crate) struct Stats {
     pub(crate) ack_latency: Histogram,
     storms: Mutex<Vec<f64>>,
     task_times: Mutex<TaskTimes>,
+    acked: Mutex<BTreeMap<u64, Acked>>,
 }
 
 /// When tasks were received, by hunt, in microseconds since 1970.
@@ -34,6 +35,8 @@ impl Stats {
     const ERROR_KINDS_MAX: usize = 20;
     /// Times kept per hunt.
     const TASK_TIMES_MAX: usize = 200_000;
+    /// Hunts whose acknowledged answers are counted apart: the newest.
+    const HUNTS_MAX: usize = 1_000;
 
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let text: String = format!("{error:#}").chars().take(160).collect();
@@ -48,6 +51,17 @@ impl Stats {
     pub(crate) fn storm(&self, took: Duration) {
         let mut storms = self.storms.lock().unwrap_or_else(PoisonError::into_inner);
         storms.push(took.as_secs_f64());
+    }
+
+    /// The server has said that an answer is stored.
+    pub(crate) fn acked(&self, hunt: HuntNo, rows: u64) {
+        let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        if acked.len() >= Self::HUNTS_MAX && !acked.contains_key(&hunt.0) {
+            acked.pop_first();
+        }
+        let of_hunt = acked.entry(hunt.0).or_default();
+        of_hunt.answers += 1;
+        of_hunt.rows += rows;
     }
 
     /// A task was received; kept until the next report.
@@ -78,6 +92,7 @@ impl Stats {
             errors: self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             cpu_seconds,
             resident_bytes,
+            acked: self.acked.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             task_times: std::mem::take(
                 &mut *self.task_times.lock().unwrap_or_else(PoisonError::into_inner),
             ),
@@ -118,9 +133,21 @@ pub struct Report {
     pub cpu_seconds: f64,
     /// The simulator's own memory.
     pub resident_bytes: u64,
+    /// Answers the server has said are stored, by hunt: the newest thousand hunts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub acked: BTreeMap<u64, Acked>,
     /// When tasks were received since the last report, if that is noted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub task_times: TaskTimes,
+}
+
+/// What agents were told is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acked {
+    /// Answers: one per agent, with its outcome.
+    pub answers: u64,
+    /// Rows in them.
+    pub rows: u64,
 }
 
 /// Percentiles.
