@@ -89,6 +89,12 @@ impl Postgres {
         self.run()
     }
 
+    /// The first process of the server, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        u32::try_from(self.server().ok()?.as_raw_nonzero().get()).ok()
+    }
+
     /// The first process of the server.
     fn server(&self) -> anyhow::Result<Pid> {
         self.written().filter(|process| self.is(*process)).context("the server does not run")
