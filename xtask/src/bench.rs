@@ -26,8 +26,10 @@ const fn osquery(name: &'static str, args: &'static [&'static str]) -> Bench {
     Bench { name, package: "muster-loadgen", example: "osquery_bench", args, servers: true }
 }
 
-const BENCHES: [Bench; 12] = [
+const BENCHES: [Bench; 15] = [
     plain("append", "muster-stream", "append_bench"),
+    plain("jetstream", "muster-stream", "jetstream_bench"),
+    plain("hint", "muster-bus", "hint_latency"),
     plain("columns", "muster-results", "columns_bench"),
     plain("intake", "muster-intake", "intake_bench"),
     plain("sql", "muster-query", "sql_bench"),
@@ -39,6 +41,13 @@ const BENCHES: [Bench; 12] = [
     osquery("osquery-herd", &["herd"]),
     osquery("osquery-hunt", &["hunt"]),
     osquery("osquery-memory", &["memory"]),
+    Bench {
+        name: "scaling",
+        package: "muster-loadgen",
+        example: "scaling_bench",
+        args: &[],
+        servers: true,
+    },
 ];
 
 /// Runs those whose name holds `filter`.

@@ -1,8 +1,10 @@
-//! Tasks of the project: `cargo xtask test`, `ci`, `bench`, `dist`, `generate`.
+//! Tasks of the project: `cargo xtask test`, `ci`, `bench`, `long`, `dist`, `generate`.
 
 mod bench;
 mod dist;
 mod generate;
+mod long;
+mod statements;
 mod steps;
 mod test;
 mod tools;
@@ -30,8 +32,20 @@ enum Task {
         /// Only benchmarks whose name holds this.
         filter: Option<String>,
     },
+    /// The long form of the cluster's tests: every fault, in rounds, with separate roles, a NATS cluster
+    /// and a PostgreSQL standby. About ten minutes a round.
+    Long {
+        /// How many rounds.
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+        /// What order and moments follow from; a new one each time, which is printed.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Build what is shipped into `target/dist`.
     Dist,
+    /// Keep what this version asks the database, for the versions after it; before its tag.
+    Statements,
     /// Write the generated files again: configuration schema and sample, OpenAPI document.
     Generate,
 }
@@ -41,7 +55,9 @@ fn main() -> anyhow::Result<()> {
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Ci => steps::ci(),
         Task::Bench { filter } => bench::run(filter.as_deref()),
+        Task::Long { rounds, seed } => long::run(rounds, seed),
         Task::Dist => dist::run(),
+        Task::Statements => statements::run(),
         Task::Generate => generate::run(),
     }
 }

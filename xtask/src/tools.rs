@@ -93,7 +93,8 @@ fn is_new_enough(program: &Path) -> bool {
 pub fn balancers() -> anyhow::Result<()> {
     let stream = ["/usr/lib/nginx/modules", "/usr/share/nginx/modules"];
     let has_stream = stream.iter().any(|dir| Path::new(dir).join("ngx_stream_module.so").is_file());
-    let there = has_stream && works("nginx", "-v") && works("apache2", "-v") && works("haproxy", "-v");
+    let there =
+        has_stream && works("nginx", "-v") && works("apache2", "-v") && works("haproxy", "-v");
     if there {
         return Ok(());
     }
