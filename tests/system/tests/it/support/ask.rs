@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use muster_testkit::{Server, wait_for};
+use muster_testkit::{Instance, Server, wait_for};
 use serde_json::Value;
 
 use super::SOON;
@@ -127,6 +127,14 @@ pub trait Ask {
     }
 }
 
+impl Ask for Instance {
+    fn tell_with(&self, args: &[&str], input: &str) -> anyhow::Result<Told> {
+        let mut command = self.command()?;
+        command.args(args);
+        Told::by(command, input)
+    }
+}
+
 impl Ask for Server {
     fn tell_with(&self, args: &[&str], input: &str) -> anyhow::Result<Told> {
         let mut command = self.command()?;
@@ -136,7 +144,7 @@ impl Ask for Server {
 }
 
 /// Whether the binary was built with its SQL engine.
-fn has_sql() -> anyhow::Result<bool> {
+pub fn has_sql() -> anyhow::Result<bool> {
     let mut command = Command::new(muster_testkit::binary()?);
     command.arg("sql-worker");
     Ok(!Told::by(command, "")?.err.contains("no SQL engine"))

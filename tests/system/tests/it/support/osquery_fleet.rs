@@ -22,16 +22,20 @@ impl OsqueryFleet {
     pub fn start(server: &Server, args: &[&str]) -> anyhow::Result<Self> {
         let data = server.data_dir();
         let secret = std::fs::read_to_string(data.join("enrol-secret"))?;
-        let mut child = Command::new(binary()?)
+        let mut command = Command::new(binary()?);
+        command
             .args(["loadgen", "osquery", "--server", &server.agents_url()])
             .arg("--ca")
             .arg(data.join("ca.pem"))
             .args(args)
-            .env("MUSTER_ENROL_SECRET", secret.trim())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start muster loadgen")?;
+            .env("MUSTER_ENROL_SECRET", secret.trim());
+        Self::spawn(command)
+    }
+
+    /// Starts one with a command line of its own.
+    pub fn spawn(mut command: Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("start muster loadgen")?;
         let stdin = child.stdin.take().context("standard input")?;
         let stdout = BufReader::new(child.stdout.take().context("standard output")?);
         let report = Arc::new(Mutex::new(Value::Null));
@@ -44,6 +48,11 @@ impl OsqueryFleet {
         Ok(Self { child, stdin, report })
     }
 
+    /// Says a word to it: online, offline, storm, report.
+    pub fn say(&mut self, word: &str) -> anyhow::Result<()> {
+        writeln!(self.stdin, "{word}").context("the fleet has ended")
+    }
+
     /// Its last report.
     pub fn report(&self) -> Value {
         self.report.lock().unwrap().clone()
@@ -52,7 +61,7 @@ impl OsqueryFleet {
     /// Waits until its report is as wanted.
     pub fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let waited = wait_for(what, SOON, || {
-            writeln!(self.stdin, "report").context("the fleet has ended")?;
+            self.say("report")?;
             let report = self.report();
             Ok(wanted(&report).then_some(report))
         });

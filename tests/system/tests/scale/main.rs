@@ -1,0 +1,113 @@
+//! Whole clusters under faults: every row an agent was told is stored is there exactly once, every
+//! recruited endpoint has one outcome, and a scheduled task took effect once.
+//!
+//! `three_instances_and_every_fault` runs in CI. The long form, with separate roles, a NATS cluster and a
+//! PostgreSQL standby, is `cargo xtask long`; see docs/src/testing.md.
+
+mod fault;
+mod support;
+mod truth;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+
+use fault::Fault;
+use support::seed;
+use world::{Shape, World};
+
+/// One fault under running hunts and logs, and what must hold afterwards.
+fn round(world: &mut World, fault: &Fault, moment: Duration) -> anyhow::Result<()> {
+    let began = Instant::now();
+    println!("-- {fault}, {} ms into its hunts", moment.as_millis());
+    let hunts = world.ask(fault.operator(world))?;
+    std::thread::sleep(moment);
+    fault.strike(world)?;
+    if !fault.lasts() {
+        fault.mend(world)?;
+    }
+    let struck = began.elapsed();
+    truth::holds(world, &hunts, fault.operator(world))?;
+    let settled = began.elapsed();
+    if fault.lasts() {
+        fault.mend(world)?;
+    }
+    println!(
+        "   struck for {:.1} s, all true after {:.1} s",
+        struck.as_secs_f64(),
+        settled.as_secs_f64()
+    );
+    Ok(())
+}
+
+#[test]
+fn three_instances_and_every_fault() -> anyhow::Result<()> {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut world = World::start(&Shape::three())?;
+    let mut order = [0, 1, 2];
+    order.shuffle(&mut rng);
+    let [a, b, c] = order;
+    let faults = [
+        Fault::Kill(a),
+        Fault::Kill(b),
+        Fault::Away(c),
+        Fault::Sever(a, "catalog"),
+        Fault::Sever(b, "nats"),
+        Fault::Sever(c, "archive"),
+        Fault::RestartCatalog,
+        Fault::RestartNats(0),
+        Fault::Pause(b),
+        Fault::TwoOfEverything,
+        Fault::ClockJump,
+    ];
+    for fault in &faults {
+        round(&mut world, fault, Duration::from_millis(rng.random_range(0..1200)))?;
+    }
+    world.finish()
+}
+
+/// `MUSTER_LONG_ROUNDS`, of which each strikes once with every fault in an order of its own.
+fn long_rounds() -> u32 {
+    let given = std::env::var("MUSTER_LONG_ROUNDS").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(2)
+}
+
+#[test]
+#[ignore = "takes half an hour: cargo xtask long"]
+fn separate_roles_a_nats_cluster_and_a_standby() -> anyhow::Result<()> {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut world = World::start(&Shape::separate())?;
+    let rounds = long_rounds();
+    for turn in 0..rounds {
+        let mut faults: Vec<Fault> = (0..world.cluster.instances().len())
+            .map(|one| {
+                *[Fault::Kill(one), Fault::Away(one), Fault::Pause(one)]
+                    .choose(&mut rng)
+                    .expect("some")
+            })
+            .collect();
+        for store in ["catalog", "catalog-standby", "nats-0", "nats-1", "nats-2", "archive"] {
+            faults.push(Fault::Sever(rng.random_range(0..world.cluster.instances().len()), store));
+        }
+        faults.extend([
+            Fault::LoseNode(rng.random_range(0..3)),
+            Fault::RestartNats(rng.random_range(0..3)),
+            Fault::RestartCatalog,
+            Fault::TwoOfEverything,
+            Fault::ClockJump,
+        ]);
+        faults.shuffle(&mut rng);
+        // The standby takes over once: there is no other after it.
+        if turn + 1 == rounds {
+            faults.push(Fault::FailOver);
+        }
+        println!("== round {} of {rounds}", turn + 1);
+        for fault in &faults {
+            round(&mut world, fault, Duration::from_millis(rng.random_range(0..2000)))?;
+        }
+    }
+    world.finish()
+}
