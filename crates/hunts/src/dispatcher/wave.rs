@@ -6,6 +6,7 @@ use muster_catalog::{Error, Priority, Tx, args};
 use muster_types::{AgentSet, Body, Class, Epoch, Outcome, Record, TaskFact, Timestamp};
 use roaring::RoaringBitmap;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::{Dispatcher, Look, UNSENT_MAX};
 use crate::choose::{Choice, choose};
@@ -66,7 +67,9 @@ impl Dispatcher {
         if entry.def.is_paced() && !self.is_due(entry) {
             return Ok(Look::Busy);
         }
-        let look = self.commit(entry, epoch, chosen).await?;
+        let (hunt, agents) = (no.0, chosen.len());
+        let span = tracing::info_span!(target: "muster::span", "wave", hunt, agents);
+        let look = self.commit(entry, epoch, chosen).instrument(span).await?;
         if look == Look::Busy {
             self.pending.entry(no).or_default().waved = Some(Instant::now());
         }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::behind::Behind;
 use super::core::Processed;
@@ -207,7 +208,8 @@ impl Worker {
     ) -> Result<(), Error> {
         if let Some(cut) = core.cut().await? {
             let deps = self.deps.clone();
-            commits.spawn(async move { cut.commit(&deps).await });
+            let span = tracing::info_span!(target: "muster::span", "commit", rows = cut.rows());
+            commits.spawn(async move { cut.commit(&deps).await }.instrument(span));
         }
         Ok(())
     }

@@ -46,7 +46,8 @@ impl Sources {
     /// [`Error::Io`].
     pub(super) async fn collect(&self, seconds: u32, now: Timestamp) -> Result<Bytes, Error> {
         let id = self.instance.0.simple().to_string();
-        let folder = format!("{}-{}", folder_name(&self.name), &id[..8]);
+        // The end of it: ids begin with the time, which several that start at once have in common.
+        let folder = format!("{}-{}", folder_name(&self.name), &id[id.len() - 8..]);
         let mut bundle = Bundle::new(&folder, now);
         let mut problems = Vec::new();
         bundle.add("about.json", pretty(&self.about(now)).as_bytes())?;
