@@ -1,17 +1,19 @@
 //! Running one query: from the question to a streamed answer and its line in the audit log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, header};
+use muster_types::measure::Durations;
 use muster_types::{Access, SqlRequest};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::Instrument as _;
 
 use super::Slot;
 use super::child::Child;
@@ -74,7 +76,8 @@ async fn start(state: &ApiState, caller: Option<Caller>, question: Question) -> 
     let (begun, first) = oneshot::channel();
     let (send, pieces) = mpsc::channel(PIECES);
     let job = Job { state: state.clone(), caller, question, send };
-    state.tasks.spawn(job.run(begun));
+    let span = tracing::info_span!(target: "muster::span", "sql");
+    state.tasks.spawn(job.run(begun).instrument(span));
     // A task that is gone without a word was dropped by the runtime, at shutdown.
     let gone = |_| Problem::unavailable("the server is shutting down", "");
     first.await.map_err(gone)??;
@@ -106,6 +109,8 @@ impl Job {
             }
             done = self.work(&mut begun, &mut told) => done,
         };
+        let gone = self.send.is_closed() || begun.as_ref().is_some_and(oneshot::Sender::is_closed);
+        self.state.stats().sql.ended(&done, gone);
         let recorded = self.record(&done, &told).await;
         match (begun, done.and(recorded)) {
             (Some(begun), Err(problem)) => drop(begun.send(Err(problem))),
@@ -124,10 +129,15 @@ impl Job {
         begun: &mut Option<oneshot::Sender<Result<()>>>,
         told: &mut Told,
     ) -> Result<()> {
+        let stats = &self.state.stats().sql;
+        let waiting = stats.waiting.during();
         let _slot: Slot = tokio::select! {
             slot = self.state.sql_slots.take() => slot?,
             () = self.left(begun) => return Err(left()),
         };
+        drop(waiting);
+        let _running = stats.running.during();
+        let _timed = Timed { took: &stats.took, begun: Instant::now() };
         let (options, question) = (&self.state.sql, &self.question);
         let mut limits = options.limits(question.time, question.rows);
         let mut encoder = Encoder::new(question.format, limits.rows);
@@ -206,6 +216,18 @@ impl Job {
         audit::append(&mut tx, self.state.instance, entry).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// Notes the time when it is dropped.
+struct Timed<'a> {
+    took: &'a Durations,
+    begun: Instant,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.took.observe(self.begun.elapsed());
     }
 }
 

@@ -66,8 +66,8 @@ pub enum Command {
         /// Its configuration.
         #[command(flatten)]
         server: ServerArgs,
-        /// What this instance does (repeatable; default all).
-        #[arg(long = "role", value_enum)]
+        /// What this instance does, with commas between (default all).
+        #[arg(long, alias = "role", value_enum, value_delimiter = ',')]
         roles: Vec<RoleName>,
     },
     /// Muster's own endpoint agent.
@@ -153,7 +153,10 @@ pub enum Command {
     /// What is stored and how full it is.
     Storage,
     /// Running servers and their leases.
-    Instances,
+    Instances(super::instances::Instances),
+    /// The catalog's layout: what is applied, add what is new, take away what is old.
+    #[command(subcommand)]
+    Migrate(super::migrate::Migrate),
     /// The configuration file.
     #[command(subcommand)]
     Config(super::config::ConfigCommand),
@@ -166,8 +169,13 @@ pub enum Command {
     /// How far results are folded.
     #[command(subcommand)]
     Shard(super::shard::ShardCommand),
-    /// Check a deployment from outside.
+    /// What instances know of themselves, for finding faults.
+    #[command(subcommand)]
+    Debug(super::debug::Debug),
+    /// Name what is wrong with an installation, and what to do; exit 1 when something is.
     Doctor(super::doctor::Doctor),
+    /// Ask an instance on this machine whether it wants traffic; for health checks of containers.
+    Probe(super::probe::Probe),
     /// Print completions for a shell.
     Completions {
         /// Which shell.

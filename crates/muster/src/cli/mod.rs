@@ -8,21 +8,25 @@ mod banner;
 mod beside_the_store;
 mod config;
 mod context;
+mod debug;
 mod doctor;
 mod endpoint;
 mod generate;
 mod hunt;
 mod import;
+mod instances;
 mod join;
 mod label_rule;
 #[cfg(feature = "loadgen")]
 mod loadgen;
+mod migrate;
 mod migrate_store;
 mod node_key;
 mod osquery_config;
 pub mod output;
 mod plain;
 mod policy;
+mod probe;
 mod query;
 mod results;
 mod schedule;
@@ -69,6 +73,8 @@ fn run(args: Args) -> Result<(), CliError> {
         Command::Server { server, roles } => up::server(&server, &roles),
         Command::Agent(command) => agent::run(command),
         Command::Config(command) => config::run(command),
+        Command::Migrate(command) => migrate::run(command, output),
+        Command::Probe(args) => probe::run(&args),
         Command::Context(command) => context::run(command, output),
         Command::Artifact(ArtifactCommand::Check { file }) => plain::artifact_check(&file),
         Command::User(account::User::Reset { name, data, config })
@@ -105,7 +111,8 @@ async fn ask(
     match command {
         Command::Login(args) => return account::login(context, args).await,
         Command::Logout => return account::logout(context).await,
-        Command::Doctor(_) => return doctor::run(context, format).await,
+        Command::Doctor(command) => return doctor::run(command, context, format).await,
+        Command::Generate(command) => return generate::run(context, format, command).await,
         _ => {}
     }
     let session = Session::open(context, format)?;
@@ -129,14 +136,14 @@ async fn ask(
         Command::OsqueryConfig(command) => osquery_config::run(&session, command).await,
         Command::Yara(command) => yara::run(&session, command).await,
         Command::Import(command) => import::run(&session, command).await,
-        Command::Generate(command) => generate::run(&session, context, command).await,
         Command::Sink(command) => sink::run(&session, command).await,
         Command::Whoami => account::whoami(&session).await,
         Command::User(command) => account::user(&session, command).await,
         Command::Token(command) => account::token(&session, command).await,
         Command::Audit(command) => plain::audit(&session, command).await,
+        Command::Debug(command) => debug::run(&session, command).await,
         Command::Storage => plain::storage(&session).await,
-        Command::Instances => plain::instances(&session).await,
+        Command::Instances(args) => instances::run(&session, args).await,
         _ => Err(CliError::usage("this command needs no server")),
     }
 }

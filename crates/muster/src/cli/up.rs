@@ -38,10 +38,11 @@ fn prepare_process() {
 pub fn server(args: &ServerArgs, roles: &[RoleName]) -> Result<(), CliError> {
     let config = load_with(&Config::default(), args, roles)?;
     prepare_process();
-    let level = logging::install(&config.log)?;
+    let telling = logging::install_server(&config)?;
+    let told = telling.told.clone();
     let runtimes = Runtimes::new()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let server = runtimes.work.block_on(Server::build(config, clock))?;
+    let server = runtimes.work.block_on(Server::build(config, clock, told))?;
     for skipped in server.skipped() {
         tracing::warn!("port {skipped}; the next one is taken");
     }
@@ -49,8 +50,9 @@ pub fn server(args: &ServerArgs, roles: &[RoleName]) -> Result<(), CliError> {
     tracing::info!(operators = %addresses.0, agents = %addresses.1, "serving");
     runtimes.work.block_on(first_administrator(&server))?;
     let again = || Ok(load_with(&Config::default(), args, roles)?);
-    server::run(server, &runtimes, level, again, |_| async {})?;
-    Ok(())
+    let ended = server::run(server, &runtimes, telling.level.clone(), again, |_| async {});
+    telling.end();
+    Ok(ended?)
 }
 
 /// `muster up`: everything embedded, this machine enrolled, and a page that says how to go on.
@@ -59,12 +61,13 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
     defaults.log.level = "warn".into();
     let config = load_with(&defaults, args, &[])?;
     prepare_process();
-    let level = logging::install(&config.log)?;
+    let telling = logging::install_server(&config)?;
+    let told = telling.told.clone();
     let runtimes = Runtimes::new()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let data = config.data_dir.clone();
     let (server, first) = runtimes.work.block_on(async {
-        let server = Server::build(config, clock.clone()).await?;
+        let server = Server::build(config, clock.clone(), told).await?;
         let first = FirstStart::prepare(&server, &*clock).await?;
         anyhow::Ok((server, first))
     })?;
@@ -83,7 +86,7 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
     };
     let sessions = server.sessions();
     let again = || Ok(load_with(&defaults, args, &[])?);
-    server::run(server, &runtimes, level, again, move |token| async move {
+    let ended = server::run(server, &runtimes, telling.level.clone(), again, move |token| async move {
         let Some(agent) = agent else {
             banner.print();
             return;
@@ -101,7 +104,9 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
             }
         };
         tokio::join!(agent.supervise(&token), printed);
-    })?;
+    });
+    telling.end();
+    ended?;
     eprintln!("\nmuster has stopped; everything is kept in {}", data.display());
     Ok(())
 }

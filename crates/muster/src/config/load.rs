@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Yaml};
 
+use super::front;
 use super::model::{Config, RoleName, removed_keys};
 
 /// Values from the command line; what is `None` leaves the file's.
@@ -58,21 +59,27 @@ pub fn load(
     Ok(config)
 }
 
-const TOP_LEVEL: [&str; 14] = [
+const TOP_LEVEL: &[&str] = &[
     "data_dir",
     "roles",
     "names",
+    "instance",
+    "pins",
+    "drain",
     "catalog",
     "stream",
     "archive",
     "bus",
+    "nats",
     "listeners",
     "tls",
+    "api",
     "agents",
     "sql",
     "retention",
     "approvals",
     "log",
+    "telemetry",
 ];
 
 fn explain(error: &figment::Error) -> String {
@@ -145,9 +152,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     for (key, url, schemes) in [
         ("catalog.url", &config.catalog.url, &["sqlite", "postgres", "postgresql"][..]),
-        ("stream.url", &config.stream.url, &["log", "relay"]),
+        ("stream.url", &config.stream.url, &["log", "nats", "tls", "relay"]),
         ("archive.url", &config.archive.url, &["file", "s3", "gs", "az"]),
-        ("bus.url", &Some(config.bus.url.clone()), &["local", "relay"]),
+        ("bus.url", &config.bus.url, &["local", "nats", "tls", "relay"]),
     ] {
         let Some(url) = url else { continue };
         let scheme = url.split(':').next().unwrap_or_default();
@@ -173,6 +180,14 @@ mod tests {
             Ok(_) => "fine".to_owned(),
             Err(error) => error.to_string().replace(&file.display().to_string(), "FILE"),
         }
+    }
+
+    #[test]
+    fn the_environment_knows_every_section() {
+        let value = serde_json::to_value(Config::default()).unwrap();
+        let missing = value.as_object().unwrap().keys();
+        let missing: Vec<_> = missing.filter(|key| !TOP_LEVEL.contains(&key.as_str())).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 
     #[test]

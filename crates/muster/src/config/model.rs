@@ -1,7 +1,6 @@
 //! The sections of the configuration file, with their defaults.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -21,6 +20,13 @@ pub struct Config {
     pub roles: Vec<RoleName>,
     /// Names and addresses to put into the server certificate, besides those of the machine.
     pub names: Vec<String>,
+    /// How this instance is known to people and to the others.
+    pub instance: InstanceConfig,
+    /// Parts of jobs that this instance does and no other, as `shards: 2/3`. Jobs are shards, dispatch,
+    /// schedule, compact, sinks and uploads. Mostly given per machine, as `MUSTER_PINS__SHARDS=2/3`.
+    pub pins: BTreeMap<String, String>,
+    /// How this instance ends.
+    pub drain: DrainConfig,
     /// Where small mutable facts live.
     pub catalog: CatalogConfig,
     /// Where facts in flight live.
@@ -29,10 +35,14 @@ pub struct Config {
     pub archive: ArchiveConfig,
     /// How hints travel.
     pub bus: BusConfig,
+    /// How NATS is reached, when the stream or the bus is there.
+    pub nats: NatsConfig,
     /// Ports.
     pub listeners: Listeners,
     /// Certificates.
     pub tls: TlsConfig,
+    /// What people and programs may do to us.
+    pub api: ApiConfig,
     /// What agents may do to us.
     pub agents: AgentsConfig,
     /// Limits of SQL over results.
@@ -43,6 +53,8 @@ pub struct Config {
     pub approvals: ApprovalsConfig,
     /// What is logged and how.
     pub log: LogConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
 }
 
 /// What an instance does.
@@ -74,23 +86,60 @@ pub enum RoleName {
     Api,
 }
 
-/// The catalog.
+/// How an instance is known.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct InstanceConfig {
+    /// Its name. Default: the host's, with a number from the second copy on one host on.
+    pub name: Option<String>,
+    /// Names or addresses (without ports) under which others reach it, in place of those of its network
+    /// interfaces.
+    pub advertise: Vec<String>,
+}
+
+/// How an instance ends after SIGTERM. A second signal ends it at once.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainConfig {
+    /// How long it goes on accepting after `/readyz` says that it goes, so that balancers notice. Longer
+    /// than the interval of their health check; 0 where there is no balancer.
+    pub delay: Span,
+    /// Over how long its agents are moved to other instances, if there are any.
+    pub spread: Span,
+    /// When it ends in any case, finished or not. Longer than `delay` and `spread` together.
+    pub time: Span,
+}
+
+/// The catalog.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CatalogConfig {
     /// `sqlite:///absolute/path` or `postgres://user:password@host/database`. Default: SQLite in the data folder.
+    /// Several PostgreSQL hosts (`h1:5432,h2:5432`): the one that takes writes is used, also after a fail-over.
     pub url: Option<String>,
+    /// URLs of PostgreSQL servers that follow the primary. They are read where some seconds of delay do no
+    /// harm, such as in the audit log; one that is too far behind is passed over.
+    pub replicas: Vec<String>,
+    /// Connections of one instance to PostgreSQL at once; on SQLite, for reading.
+    pub connections: u32,
+}
+
+impl Default for CatalogConfig {
+    fn default() -> Self {
+        Self { url: None, replicas: Vec::new(), connections: 16 }
+    }
 }
 
 /// The stream.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StreamConfig {
-    /// `log:///absolute/dir` (embedded). Default: in the data folder.
+    /// `log:///absolute/dir` (embedded), `nats://host:4222,host:4222` or `tls://…`. Default: in the data
+    /// folder.
     pub url: Option<String>,
-    /// Most it may hold; at most a quarter of its volume is used in any case.
+    /// Most it may hold; of a volume of its own at most a quarter is used in any case.
     pub quota: Size,
-    /// Below this much free disk intake stops while workers still drain.
+    /// Below this much free disk intake stops while workers still drain. NATS has limits of its own.
     pub reserve: Size,
 }
 
@@ -125,11 +174,36 @@ pub struct S3Config {
 }
 
 /// The bus.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BusConfig {
-    /// `local:` (in process).
-    pub url: String,
+    /// `nats://host:4222,host:4222`, `tls://…`, or `local:` (in process). Default: where the stream is, when
+    /// that is NATS, else `local:`.
+    pub url: Option<String>,
+}
+
+/// NATS, for stream and bus.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsConfig {
+    /// File with a user's JWT and seed, as `nsc` writes it. Read at start.
+    pub credentials_file: Option<PathBuf>,
+    /// User name; needs `password_file`.
+    pub user: Option<String>,
+    /// File with the password for `user`. Read at start.
+    pub password_file: Option<PathBuf>,
+    /// File with the CA (PEM) of the servers' certificates. Default: the CAs of the machine.
+    pub ca: Option<PathBuf>,
+    /// File with a client certificate (PEM); needs `key`.
+    pub certificate: Option<PathBuf>,
+    /// File with its key (PEM).
+    pub key: Option<PathBuf>,
+    /// Copies of everything in the stream; needs as many servers. Used when streams are made.
+    pub replicas: usize,
+    /// Begins the names of subjects and streams; installations that share servers need different ones.
+    pub subject_prefix: String,
+    /// Monitoring addresses of the servers (`http://host:8222`), for `muster doctor`.
+    pub monitors: Vec<String>,
 }
 
 /// Ports. Each may be a range (`[::]:8443-8449`): the first free one is taken, so several copies
@@ -139,12 +213,31 @@ pub struct BusConfig {
 pub struct Listeners {
     /// For people and programs: REST.
     pub operators: Listen,
-    /// Proxies in front of the operators' listener, by address, whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    /// Proxies in front of the operators' listener, as networks (`10.0.0.0/8`), whose `X-Forwarded-For`
+    /// is believed.
+    pub trusted_proxies: Vec<Network>,
     /// For agents.
     pub agents: Listen,
+    /// Balancers, as networks, that begin every connection with a PROXY header (version 1 or 2). Their
+    /// connections must have one; nobody else's is believed.
+    pub proxy_protocol: Vec<Network>,
+    /// Listeners that this is about.
+    pub proxy_protocol_on: Vec<ListenerName>,
+    /// Listeners whose TLS may end at a balancer. Plain connections are taken from trusted proxies and
+    /// from `proxy_protocol` only, so name one of them.
+    pub plain: Vec<ListenerName>,
     /// Metrics and health, plain HTTP. Not reachable from outside by default.
     pub metrics: Listen,
+}
+
+/// A listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ListenerName {
+    /// The operators'.
+    Operators,
+    /// The agents'.
+    Agents,
 }
 
 /// Certificates. Without any the installation's own CA issues one for every name of the machine.
@@ -158,6 +251,16 @@ pub struct TlsConfig {
     /// File with the 32-byte key that seals secrets in the catalog. All instances need the same one.
     /// Default: made in the data folder.
     pub secret_key_file: Option<PathBuf>,
+}
+
+/// Bounds on people and programs, over all instances together.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Requests per second of one account.
+    pub requests_per_second: u32,
+    /// Requests of one account at once, after a rest.
+    pub requests_burst: u32,
 }
 
 /// Bounds on agents.
@@ -249,6 +352,17 @@ pub struct LogConfig {
     pub format: LogFormat,
 }
 
+/// Traces. Without a collector there are none, and they cost nothing.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// A collector that takes OTLP over HTTP, as `http://127.0.0.1:4318`.
+    pub otlp: Option<String>,
+    /// Which part of all traces is sent, from 0 to 1. One that a trusted proxy has begun follows the
+    /// proxy.
+    pub sample: f64,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -266,18 +380,31 @@ impl Default for Config {
             data_dir: default_data_dir(),
             roles: vec![RoleName::All],
             names: Vec::new(),
+            instance: InstanceConfig::default(),
+            pins: BTreeMap::new(),
+            drain: DrainConfig::default(),
             catalog: CatalogConfig::default(),
             stream: StreamConfig::default(),
             archive: ArchiveConfig::default(),
             bus: BusConfig::default(),
+            nats: NatsConfig::default(),
             listeners: Listeners::default(),
             tls: TlsConfig::default(),
+            api: ApiConfig::default(),
             agents: AgentsConfig::default(),
             sql: SqlConfig::default(),
             retention: RetentionConfig::default(),
             approvals: ApprovalsConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
         }
+    }
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        let seconds = |n| Span(std::time::Duration::from_secs(n));
+        Self { delay: seconds(0), spread: seconds(10), time: seconds(25) }
     }
 }
 
@@ -287,9 +414,19 @@ impl Default for StreamConfig {
     }
 }
 
-impl Default for BusConfig {
+impl Default for NatsConfig {
     fn default() -> Self {
-        Self { url: "local:".into() }
+        Self {
+            credentials_file: None,
+            user: None,
+            password_file: None,
+            ca: None,
+            certificate: None,
+            key: None,
+            replicas: 3,
+            subject_prefix: "muster".into(),
+            monitors: Vec::new(),
+        }
     }
 }
 
@@ -300,8 +437,17 @@ impl Default for Listeners {
             operators: listen("[::]:8443-8449"),
             trusted_proxies: Vec::new(),
             agents: listen("[::]:8453-8459"),
+            proxy_protocol: Vec::new(),
+            proxy_protocol_on: vec![ListenerName::Operators, ListenerName::Agents],
+            plain: Vec::new(),
             metrics: listen("127.0.0.1:9443-9449"),
         }
+    }
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { requests_per_second: 200, requests_burst: 1000 }
     }
 }
 
@@ -341,6 +487,12 @@ impl Default for RetentionConfig {
             scheduled: days(90),
             grace: Span(std::time::Duration::from_secs(30 * 60)),
         }
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp: None, sample: 0.01 }
     }
 }
 

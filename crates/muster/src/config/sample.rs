@@ -27,14 +27,9 @@ pub fn sample() -> String {
 
 /// The effective configuration as YAML, without passwords.
 pub fn redacted_yaml(config: &Config) -> String {
-    let mut config = config.clone();
-    if let Some(url) = &mut config.catalog.url
-        && let (Some(scheme), Some(at)) = (url.find("://"), url.rfind('@'))
-        && let Some(colon) = url[scheme + 3..at].find(':')
-    {
-        url.replace_range(scheme + 3 + colon + 1..at, "***");
-    }
-    serde_norway::to_string(&config).expect("the configuration is plain data")
+    let mut value = serde_json::to_value(config).expect("the configuration is plain data");
+    muster_telemetry::redact::redact(&mut value);
+    serde_norway::to_string(&value).expect("the configuration is plain data")
 }
 
 fn write_keys(
@@ -69,6 +64,8 @@ fn write_keys(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -93,10 +90,48 @@ mod tests {
         }
     }
 
+    /// Every place of the model that holds text, with its path.
+    fn texts(schema: &Value, root: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            let mut path = path.to_vec();
+            path.push(key.clone());
+            let all = [&property["$ref"], &property["anyOf"][0]["$ref"]];
+            let target = all.into_iter().find_map(|reference| reference.as_str());
+            let target = target.and_then(|r| root.pointer(r.trim_start_matches('#')));
+            match target {
+                Some(inner) if inner["properties"].is_object() => texts(inner, root, &path, found),
+                _ => found.push(path),
+            }
+        }
+    }
+
+    #[test]
+    fn no_place_of_the_model_shows_a_secret() {
+        let (schema, mut places) = (schema(), Vec::new());
+        texts(&schema, &schema, &[], &mut places);
+        assert!(places.len() > 30, "the model is walked: {places:?}");
+        let mut planted = serde_json::to_value(Config::default()).unwrap();
+        for (n, place) in places.iter().enumerate() {
+            let pointer = format!("/{}", place.join("/"));
+            let Some(value) = planted.pointer_mut(&pointer) else { continue };
+            let secret = muster_telemetry::redact::is_secret_name(place.last().unwrap());
+            // Where a secret is kept is no secret; an address may hold one wherever it stands.
+            *value = match secret {
+                true => format!("hunter2-{n}").into(),
+                false => format!("nats://user:hunter2-{n}@host:4222").into(),
+            };
+        }
+        muster_telemetry::redact::redact(&mut planted);
+        let text = planted.to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("user:***@host"), "{text}");
+    }
+
     #[test]
     fn passwords_are_not_shown() {
         let mut config = Config::default();
         config.catalog.url = Some("postgres://muster:hunter2@db/muster".into());
+        config.catalog.replicas = vec!["postgres://muster:hunter2@replica/muster".into()];
         let shown = redacted_yaml(&config);
         assert!(!shown.contains("hunter2") && shown.contains("muster:***@db"), "{shown}");
     }

@@ -12,7 +12,8 @@ use muster_types::Clock;
 use super::health::Ready;
 use super::listeners::{Listeners, address};
 use super::metrics;
-use super::parts::{Api, Base, Frontend, Ground, Place, Scheduler, Workers};
+use super::logging::Told;
+use super::parts::{Api, Base, Frontend, Ground, Place, Scheduler, Seeing, Workers};
 use crate::config::{Config, Skipped};
 
 /// A server that is built and does not run yet.
@@ -25,7 +26,8 @@ pub struct Server {
     pub(super) workers: Option<Workers>,
     pub(super) scheduler: Option<Scheduler>,
     pub(super) api: Api,
-    pub(super) registry: prometheus_client::registry::Registry,
+    pub(super) seeing: Seeing,
+    pub(super) registry: Arc<prometheus_client::registry::Registry>,
     pub(super) ready: Ready,
 }
 
@@ -34,22 +36,36 @@ impl Server {
     ///
     /// # Errors
     /// With what is wrong and what to do; nothing runs then.
-    pub async fn build(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    pub async fn build(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        told: Told,
+    ) -> anyhow::Result<Self> {
         let (base, listeners) = Base::open(config, clock).await?;
         let ground = Ground::open(&base).await?;
         let place = Place::join(&base, &listeners).await?;
         let frontend = Frontend::build(&base, &ground, &place).await?;
         let workers = Workers::build(&base, &ground, &place);
-        let api = Api::build(&base, &ground);
+        let api = Api::build(&base, &ground, &place);
         let scheduler = Scheduler::build(&base, &ground, &place, &api);
         let registry = metrics::registry(metrics::Sources {
             gateway: frontend.metrics.clone(),
             stream: base.planes.stream.clone(),
             catalog: base.planes.catalog.clone(),
             bus: base.planes.bus.clone(),
+            nats: base.planes.nats.clone(),
+            archive: base.planes.archive.clone(),
             directory: ground.directory.clone(),
+            hunts: ground.hunts.clone(),
+            cluster: place.cluster.clone(),
             worker: workers.as_ref().map(Workers::stats),
+            sinks: workers.as_ref().map(Workers::gauges),
+            api: api.state.clone(),
+            traces: told.traces,
         });
+        let registry = Arc::new(registry);
+        let seeing =
+            Seeing::build(&base, &ground, &place, workers.as_ref(), &registry, told.logs);
         Ok(Self {
             base,
             listeners,
@@ -59,6 +75,7 @@ impl Server {
             workers,
             scheduler,
             api,
+            seeing,
             registry,
             ready: Ready::default(),
         })

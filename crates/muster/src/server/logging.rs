@@ -1,50 +1,74 @@
-//! Logs: text for people or JSON for machines, on standard error; the level can change while running.
+//! Logs and traces of this program, as they are configured.
 
-use std::io::IsTerminal;
+use std::sync::Arc;
 
 use anyhow::Context;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use muster_telemetry::logging::{Installed, LogOptions};
+use muster_telemetry::ring::LogRing;
+use muster_telemetry::trace::{TraceOptions, TraceStats, Traces};
 
-use crate::config::{LogConfig, LogFormat};
+pub use muster_telemetry::logging::LevelHandle;
 
-/// Changes the level of a running process.
-#[derive(Clone)]
-pub struct LevelHandle(reload::Handle<EnvFilter, Registry>);
+use super::{names, program};
+use crate::config::{Config, LogConfig, LogFormat};
 
-/// Installs logging for the process.
+/// Logs and traces of a server.
+pub struct Telling {
+    /// Changes the level.
+    pub level: LevelHandle,
+    /// What others show of them.
+    pub told: Told,
+    traces: Option<Traces>,
+}
+
+/// What logs and traces leave to be shown.
+#[derive(Clone, Default)]
+pub struct Told {
+    /// The last lines.
+    pub logs: LogRing,
+    /// Counts of the exporter, where there is one.
+    pub traces: Option<Arc<TraceStats>>,
+}
+
+impl Telling {
+    /// Sends the last spans; in bounded time.
+    pub fn end(self) {
+        if let Some(traces) = self.traces {
+            traces.stop();
+        }
+    }
+}
+
+/// Installs logging for the process, without traces.
 ///
 /// # Errors
 /// When the level is no filter, or logging was installed before.
 pub fn install(config: &LogConfig) -> anyhow::Result<LevelHandle> {
-    let (filter, handle) = reload::Layer::new(filter(&config.level)?);
-    let registry = tracing_subscriber::registry().with(filter);
-    match config.format {
-        LogFormat::Text => {
-            let text = fmt::layer().with_writer(std::io::stderr).with_target(false);
-            registry.with(text.with_ansi(std::io::stderr().is_terminal())).try_init()
-        }
-        LogFormat::Json => {
-            registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()
-        }
-    }
-    .context("install logging")?;
-    Ok(LevelHandle(handle))
+    let logs = muster_telemetry::logging::install(&options(config), None);
+    Ok(logs.context("install logging")?.level)
 }
 
-impl LevelHandle {
-    /// Applies another level.
-    ///
-    /// # Errors
-    /// When it is no filter; the old one stays.
-    pub fn set(&self, level: &str) -> anyhow::Result<()> {
-        self.0.reload(filter(level)?).context("change the log level")
-    }
+/// Installs logging for a server, and traces where there is a collector.
+///
+/// # Errors
+/// As [`install`]; also when the collector's address is none.
+pub fn install_server(config: &Config) -> anyhow::Result<Telling> {
+    let instance = config.instance.name.clone().or_else(names::host_name);
+    let start = |otlp: &String| {
+        Traces::start(&TraceOptions {
+            otlp: otlp.clone(),
+            sample: config.telemetry.sample,
+            instance: instance.clone().unwrap_or_else(|| "muster".into()),
+            version: program::version(),
+        })
+    };
+    let traces = config.telemetry.otlp.as_ref().map(start).transpose()?;
+    let logs = muster_telemetry::logging::install(&options(&config.log), traces.as_ref());
+    let Installed { level, ring } = logs.context("install logging")?;
+    let told = Told { logs: ring, traces: traces.as_ref().map(Traces::stats) };
+    Ok(Telling { level, told, traces })
 }
 
-fn filter(level: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(level).with_context(|| {
-        format!("log.level: {level:?} is no level; write error, warn, info, debug or trace")
-    })
+fn options(config: &LogConfig) -> LogOptions {
+    LogOptions { level: config.level.clone(), json: config.format == LogFormat::Json }
 }

@@ -1,8 +1,11 @@
 //! A server: composition of the roles. Build, then run, then drain; no logic of its own.
 
+pub mod advertised;
 mod build;
+mod busy;
 pub mod ca;
-mod certificates;
+pub mod certificates;
+mod front;
 mod group;
 mod health;
 pub mod identity;
@@ -10,12 +13,16 @@ mod listeners;
 pub mod logging;
 mod metrics;
 pub mod names;
+pub mod nats;
 mod operators;
 mod osquery;
-mod parts;
+pub mod parts;
 pub mod planes;
+pub mod program;
+mod reachable;
 mod run;
 pub mod runtimes;
+mod seat;
 mod signals;
 mod tls;
 

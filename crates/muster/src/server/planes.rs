@@ -7,12 +7,16 @@ use anyhow::{Context, bail};
 use muster_archive::Archive;
 use muster_backup::Standing;
 use muster_bus::local::LocalBus;
+use muster_bus::nats::NatsBus;
 use muster_bus::{Bus, CountedBus};
-use muster_catalog::{Catalog, Options};
-use muster_stream::Stream;
+use muster_catalog::Catalog;
+use muster_stream::{MeasuredStream, Stream};
+use muster_stream::jetstream::JetStream;
 use muster_stream::log::{Log, LogOptions};
 use muster_types::ArchiveAccess;
 
+use super::nats::{self, NatsPlanes};
+use super::program;
 use crate::config::Config;
 
 /// Hints a subscriber may lag behind before it gets a gap.
@@ -23,7 +27,7 @@ pub struct Planes {
     /// Small mutable facts; migrated.
     pub catalog: Catalog,
     /// Facts in flight.
-    pub stream: Arc<dyn Stream>,
+    pub stream: Arc<MeasuredStream>,
     /// The embedded log behind the stream, when it is that.
     pub log: Option<Arc<Log>>,
     /// Facts at rest.
@@ -32,6 +36,8 @@ pub struct Planes {
     pub archive_access: ArchiveAccess,
     /// Hints.
     pub bus: Arc<CountedBus>,
+    /// The planes that are on NATS.
+    pub nats: NatsPlanes,
 }
 
 /// The catalog's URL: the configured one, or SQLite in the data folder.
@@ -94,7 +100,7 @@ impl Planes {
     /// # Errors
     /// With the plane and what to do about it.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let catalog = Catalog::open(&catalog_url(config), Options::default())
+        let catalog = Catalog::open(&catalog_url(config), program::catalog_options(config))
             .await
             .context("open the catalog")?;
         catalog.migrate().await.context("migrate the catalog")?;
@@ -102,24 +108,31 @@ impl Planes {
         standing.check()?;
         let archive_access = archive_access(config)?;
         let archive = open_archive(config, &archive_access).await?;
-        let (stream, log) = open_stream(config, &standing).await?;
-        let bus = CountedBus::new(open_bus(config));
-        Ok(Self { catalog, stream, log, archive, archive_access, bus })
+        let (stream, log, jetstream) = open_stream(config, &standing).await?;
+        let (bus, nats_bus) = open_bus(config).await?;
+        let bus = CountedBus::new(bus);
+        let stream = MeasuredStream::new(stream);
+        let nats = NatsPlanes { stream: jetstream, bus: nats_bus };
+        Ok(Self { catalog, stream, log, archive, archive_access, bus, nats })
     }
 }
 
 async fn open_stream(
     config: &Config,
     standing: &Standing,
-) -> anyhow::Result<(Arc<dyn Stream>, Option<Arc<Log>>)> {
+) -> anyhow::Result<(Arc<dyn Stream>, Option<Arc<Log>>, Option<Arc<JetStream>>)> {
     let url = config.stream.url.clone().unwrap_or_else(|| {
         format!("log://{}", absolute(&config.data_dir).join("stream").display())
     });
     if let Some(path) = url.strip_prefix("relay://") {
-        return Ok((muster_stream::relay::Client::new(Path::new(path)), None));
+        return Ok((muster_stream::relay::Client::new(Path::new(path)), None, None));
+    }
+    if nats::is_nats(&url) {
+        let stream = nats::open_stream(config, &url, standing).await?;
+        return Ok((stream.clone(), None, Some(stream)));
     }
     let Some(dir) = url.strip_prefix("log://") else {
-        bail!("stream.url: {url:?} is not log://…")
+        bail!("stream.url: {url:?} is neither log://… nor nats://…")
     };
     let on_fatal = Arc::new(|problem: &str| {
         // The kernel may have dropped what was not written: only the disk knows the truth, and a new
@@ -139,7 +152,7 @@ async fn open_stream(
         .await
         .context("open the stream's log")?
         .context("open the stream's log")?;
-    Ok((log.clone(), Some(log)))
+    Ok((log.clone(), Some(log), None))
 }
 
 /// The configured quota, and never more than a quarter of the volume: draining needs disk too.
@@ -150,11 +163,15 @@ fn stream_quota(config: &Config, dir: &Path) -> u64 {
     config.stream.quota.0.min(quarter)
 }
 
-fn open_bus(config: &Config) -> Arc<dyn Bus> {
-    if let Some(path) = config.bus.url.strip_prefix("relay://") {
-        return muster_bus::relay::Client::new(Path::new(path), BUS_CAPACITY);
+async fn open_bus(config: &Config) -> anyhow::Result<(Arc<dyn Bus>, Option<Arc<NatsBus>>)> {
+    if let Some(url) = nats::bus_url(config) {
+        let bus = nats::open_bus(config, url, BUS_CAPACITY).await?;
+        return Ok((bus.clone(), Some(bus)));
     }
-    LocalBus::new(BUS_CAPACITY)
+    if let Some(path) = config.bus.url.as_deref().and_then(|url| url.strip_prefix("relay://")) {
+        return Ok((muster_bus::relay::Client::new(Path::new(path), BUS_CAPACITY), None));
+    }
+    Ok((LocalBus::new(BUS_CAPACITY), None))
 }
 
 /// The data folder as other processes must name it.

@@ -1,11 +1,16 @@
-//! Running, and draining in order: listeners, sessions, workers, leases, stores.
+//! Running, and draining in order: readiness, listeners and sessions, workers, leases, stores.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use muster_cluster::{Cluster, Job, Role};
+use muster_gateway::Sessions;
+use muster_stream::Stream as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::build::Server;
+use super::busy::{Busy, Draining};
 use super::group::Groups;
 use super::health;
 use super::logging::LevelHandle;
@@ -14,8 +19,10 @@ use super::runtimes::Runtimes;
 use super::signals::Signals;
 use crate::config::Config;
 
-/// A drain that takes longer ends the process all the same: nothing durable depends on it.
-const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// Few agents are not moved more slowly than this each: nobody waits for a spread that spreads nothing.
+const MOVE_EACH: Duration = Duration::from_millis(100);
+/// How long a start waits for its part of the limits.
+const SHARE_MAX: Duration = Duration::from_secs(15);
 /// How often leaves are issued anew.
 const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -35,19 +42,20 @@ pub fn run<F: Future<Output = ()> + Send + 'static>(
         let mut running = Running::start(server, runtimes)?;
         let front = &mut running.groups.front;
         front.alongside(runtimes.work.handle(), alongside(front.token.clone()));
-        notify(sd_notify::NotifyState::Ready);
         let failed = running.groups.failed.clone();
         let renew = running.renew_daily();
         tokio::select! {
             () = signals.wait(&failed, || running.reload(&level, &configuration)) => {}
             () = renew => {}
+            () = running.become_ready() => {}
         }
         notify(sd_notify::NotifyState::Stopping);
         let failed = failed.is_cancelled();
+        let most = running.base.config.drain.time.0;
         tokio::select! {
             () = running.drain() => {}
             () = signals.again() => eprintln!("muster: ending at once"),
-            () = tokio::time::sleep(DRAIN_MAX) => eprintln!("muster: the drain took too long"),
+            () = tokio::time::sleep(most) => eprintln!("muster: the drain took too long"),
         }
         anyhow::ensure!(!failed, "a part of the server failed; the log says which");
         Ok(())
@@ -64,6 +72,9 @@ struct Running {
     base: Base,
     ready: health::Ready,
     api_tasks: TaskTracker,
+    sessions: Arc<Sessions>,
+    cluster: Cluster,
+    draining: Draining,
     groups: Groups,
 }
 
@@ -78,6 +89,7 @@ impl Running {
             workers,
             scheduler,
             api,
+            seeing,
             registry,
             ready,
         } = server;
@@ -85,25 +97,58 @@ impl Running {
         let mut groups = Groups::new(api.shutdown.clone());
         let api_tasks = api.tasks.clone();
         ground.run(&base, &mut groups, runtimes);
-        place.run(&mut groups, runtimes);
+        seeing.run(&mut groups, runtimes);
+        let (cluster, draining) = (place.cluster.clone(), Draining::default());
+        let busy = Busy::new(
+            frontend.metrics.clone(),
+            frontend.sessions.clone(),
+            frontend.admissions.clone(),
+            base.planes.stream.pressure(),
+            draining.clone(),
+        );
+        place.run(busy, &mut groups, runtimes);
         if let Some(scheduler) = scheduler {
             scheduler.run(&mut groups, runtimes);
         }
         if let Some(workers) = workers {
             workers.run(&mut groups, runtimes);
         }
-        frontend.run(&base, listeners.agents, &mut groups, runtimes)?;
-        api.run(&base, listeners.operators, &mut groups, runtimes)?;
+        let (metrics, sessions) = (frontend.metrics.clone(), frontend.sessions.clone());
+        frontend.run(&base, listeners.agents, ready.clone(), &mut groups, runtimes)?;
+        api.run(&base, listeners.operators, ready.clone(), metrics, &mut groups, runtimes)?;
+        let (catalog, stream) = (base.planes.catalog.clone(), base.planes.stream.clone());
+        let shown: health::Shown = Box::new(move || {
+            vec![
+                ("catalog", catalog.is_available(), "cannot be reached"),
+                ("stream", !stream.pressure_now().stopped, "takes nothing in"),
+            ]
+        });
         let health = &mut groups.health;
         let serving =
-            health::serve(listeners.metrics, ready.clone(), registry, health.token.clone());
+            health::serve(listeners.metrics, ready.clone(), registry, shown, health.token.clone());
         health.run(runtimes.health.handle(), async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "health and metrics cannot be served");
             }
         });
-        ready.set(true);
-        Ok(Self { base, ready, api_tasks, groups })
+        Ok(Self { base, ready, api_tasks, sessions, cluster, draining, groups })
+    }
+
+    /// Says that this instance wants traffic, once it has its part of the limits that hold for all
+    /// instances: without one it would refuse whoever a balancer sends. Others give theirs up within
+    /// seconds; it does not wait for longer than [`SHARE_MAX`]. Never returns.
+    async fn become_ready(&self) {
+        let jobs = [(Role::Api, Job::Requests), (Role::Frontend, Job::Enrolments)];
+        let wait = async {
+            for (_, job) in jobs.into_iter().filter(|(role, _)| self.base.roles.has(*role)) {
+                let mut shares = self.cluster.leases(job);
+                let _ = shares.wait_for(|held| !held.epochs.is_empty()).await;
+            }
+        };
+        let _ = tokio::time::timeout(SHARE_MAX, wait).await;
+        self.ready.set(true);
+        notify(sd_notify::NotifyState::Ready);
+        std::future::pending::<()>().await;
     }
 
     /// SIGHUP: the configuration is read again, as far as it concerns names, own certificates and the
@@ -111,7 +156,7 @@ impl Running {
     fn reload(&self, level: &LevelHandle, configuration: &impl Fn() -> anyhow::Result<Config>) {
         let reloaded = configuration().and_then(|config| {
             self.base.certificates.renew(&config, &*self.base.clock)?;
-            level.set(&config.log.level)
+            Ok(level.set(&config.log.level)?)
         });
         match reloaded {
             Ok(()) => tracing::info!("certificates and log level are reloaded"),
@@ -134,15 +179,26 @@ impl Running {
     async fn drain(self) {
         let Groups { front, work, ground, cluster, health, failed: _ } = self.groups;
         self.ready.set(false);
+        self.draining.begin();
+        let drain = &self.base.config.drain;
+        tokio::time::sleep(drain.delay.0).await;
+        if self.cluster.other_frontends() > 0 {
+            let agents = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
+            self.sessions.move_over(drain.spread.0.min(MOVE_EACH.saturating_mul(agents)));
+        }
         front.stop().await;
         self.api_tasks.close();
         self.api_tasks.wait().await;
         work.stop().await;
-        ground.stop().await;
+        // Others take over from here on.
         cluster.stop().await;
+        ground.stop().await;
         self.base.planes.catalog.close().await;
         if let Some(log) = &self.base.planes.log {
             log.close().await;
+        }
+        if let Some(stream) = &self.base.planes.nats.stream {
+            stream.close().await;
         }
         health.stop().await;
     }

@@ -10,6 +10,7 @@ mod frontend;
 mod ground;
 mod place;
 mod scheduler;
+mod seeing;
 mod worker;
 
 pub use api::Api;
@@ -18,4 +19,5 @@ pub use frontend::Frontend;
 pub use ground::Ground;
 pub use place::Place;
 pub use scheduler::Scheduler;
+pub use seeing::{Seeing, diagnose, shown, volumes};
 pub use worker::Workers;

@@ -41,6 +41,11 @@ impl Workers {
         self.worker.stats()
     }
 
+    /// How sinks fare.
+    pub fn gauges(&self) -> Arc<muster_sinks::Gauges> {
+        self.sinks.gauges()
+    }
+
     /// Works under this instance's leases.
     pub fn run(self, groups: &mut Groups, runtimes: &Runtimes) {
         let (work, on) = (&mut groups.work, runtimes.work.handle());
