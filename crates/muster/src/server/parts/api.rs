@@ -6,14 +6,18 @@ use std::sync::Arc;
 use anyhow::Context;
 use muster_api::assets::{AssetServer, Assets, Keeper};
 use muster_api::{ApiState, Deps};
-use muster_cluster::Role;
+use muster_cluster::{Job, Role};
+use muster_gateway::Metrics;
+use muster_stream::Stream as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::worker::sink_options;
-use super::{Base, Ground};
+use super::{Base, Ground, Place};
 use crate::server::group::Groups;
-use crate::server::operators;
+use crate::server::front;
+use crate::server::health::{self, Ready};
+use crate::server::operators::Operators;
 use crate::server::planes::{archive_url, catalog_url};
 use crate::server::runtimes::Runtimes;
 
@@ -30,7 +34,7 @@ pub struct Api {
 
 impl Api {
     /// Builds it.
-    pub fn build(base: &Base, ground: &Ground) -> Self {
+    pub fn build(base: &Base, ground: &Ground, place: &Place) -> Self {
         let Base { config, clock, planes, key, .. } = base;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let assets = Arc::new(assets());
@@ -41,7 +45,7 @@ impl Api {
             bus: planes.bus.clone(),
             clock: clock.clone(),
             instance: base.id,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::server::program::version(),
             directory: ground.directory.clone(),
             presence: ground.presence.clone(),
             hunts: ground.hunts.clone(),
@@ -55,7 +59,11 @@ impl Api {
                 sink_options(config),
             ),
             secret_key: key.clone(),
+            archive: planes.archive.clone(),
+            diagnose: super::diagnose(config),
             pressure: Some(planes.stream.pressure()),
+            stream: Some(planes.stream.clone()),
+            share: place.cluster.share(Job::Requests),
             assets: AssetServer::new(assets, planes.archive.clone()),
             sql: muster_api::SqlOptions {
                 catalog_url: catalog_url(config).into(),
@@ -71,7 +79,10 @@ impl Api {
                 approvals: muster_api::authorise::Approvals {
                     hunt_above_endpoints: config.approvals.hunt_above_endpoints,
                 },
-                trusted_proxies: config.listeners.trusted_proxies.clone(),
+                requests: muster_api::RequestRate {
+                    per_second: config.api.requests_per_second,
+                    burst: config.api.requests_burst,
+                },
                 ..muster_api::Options::default()
             },
             shutdown: shutdown.clone(),
@@ -88,21 +99,28 @@ impl Api {
         self,
         base: &Base,
         listener: TcpListener,
+        ready: Ready,
+        metrics: Arc<Metrics>,
         groups: &mut Groups,
         runtimes: &Runtimes,
     ) -> anyhow::Result<()> {
         if !base.roles.has(Role::Api) {
             return Ok(());
         }
-        let (front, on) = (&mut groups.front, runtimes.api.handle());
+        let (group, on) = (&mut groups.front, runtimes.api.handle());
         let listener = {
             let _guard = on.enter();
             tokio::net::TcpListener::from_std(listener).context("listen for operators")?
         };
-        let router = muster_api::router(self.state);
-        let tls = base.certificates.operators.clone();
-        front.run(on, self.keeper.run(front.token.clone()));
-        front.run(on, operators::serve(listener, tls, router, front.token.clone()));
+        let operators = Operators {
+            tls: base.certificates.operators.clone(),
+            front: front::of_operators(&base.config),
+            router: muster_api::router(self.state).merge(health::probes(ready.clone())),
+            ready,
+            metrics,
+        };
+        group.run(on, self.keeper.run(group.token.clone()));
+        group.run(on, operators.serve(listener, group.token.clone()));
         Ok(())
     }
 }
