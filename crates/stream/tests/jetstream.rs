@@ -202,6 +202,22 @@ async fn a_server_that_stands_still_delays_an_append_for_less_than_five_seconds(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stands_still_is_left_for_another() {
+    let nats = Nats::cluster().unwrap();
+    let stream = open(&nats, "m").await;
+    let first = insist(&stream, &[record(1, "x")]).await;
+    let name = stream.connection().client().server_info().server_name;
+    let node = (0..3).find(|node| nats.name(*node) == name).unwrap();
+    nats.pause(node).unwrap();
+    let begun = Instant::now();
+    let second = insist(&stream, &[record(1, "y")]).await;
+    println!("went on after {:?}", begun.elapsed());
+    assert!(second > first);
+    assert_ne!(stream.connection().client().server_info().server_name, name);
+    nats.resume(node).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_server_it_opens_and_refuses_until_there_is_one() {
     let mut nats = Nats::start().unwrap();
     nats.stop(0).unwrap();
