@@ -1,0 +1,259 @@
+//! How long a shard stands still when its holder joins, leaves or dies, and how instances end: measured
+//! from committed rows, on PostgreSQL and NATS.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use muster_catalog::{Catalog, Options, args, statements};
+use muster_testkit::{Cluster, ClusterOptions, InstanceOptions, Nats, Postgres, Stores, wait_for};
+use tempfile::TempDir;
+
+use crate::support::{Ask, Fleet, OsqueryFleet, SOON};
+
+statements! {
+    small OFFSETS = "SELECT shard, pos, epoch FROM shard_offset ORDER BY shard";
+}
+
+/// Stores of a test, and what must outlive them.
+struct Ground {
+    stores: Stores,
+    catalog: String,
+    _nats: Nats,
+    _dir: TempDir,
+}
+
+impl Ground {
+    fn lay() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("muster-takeover-").tempdir()?;
+        let (catalog, nats) = (Postgres::start()?.database()?, Nats::start()?);
+        let stores = Stores::default()
+            .key("catalog", "url", &catalog)
+            .key("stream", "url", &nats.url())
+            .key("nats", "replicas", "1")
+            .key("archive", "url", &format!("file://{}", dir.path().join("archive").display()));
+        Ok(Self { stores, catalog, _nats: nats, _dir: dir })
+    }
+}
+
+/// What one shard did, as seen from its committed position.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    pos: i64,
+    epoch: i64,
+    /// When its position last rose.
+    rose: Instant,
+}
+
+/// Looks at the positions of all shards, over and over.
+struct Watch {
+    runtime: tokio::runtime::Runtime,
+    catalog: Catalog,
+    shards: BTreeMap<i64, Seen>,
+    /// Per shard that changed hands: from the last rows of one holder to the first of the next.
+    gaps: BTreeMap<i64, Duration>,
+    changing: BTreeMap<i64, Instant>,
+}
+
+impl Watch {
+    fn new(url: &str) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let options = Options { connections_max: 1, ..Options::default() };
+        let catalog = runtime.block_on(Catalog::open(url, options))?;
+        let (shards, gaps, changing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { runtime, catalog, shards, gaps, changing })
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        let rows = self.runtime.block_on(self.catalog.fetch_all(&OFFSETS, args![]))?;
+        let now = Instant::now();
+        for row in &rows {
+            let (shard, pos, epoch) = (row.get("shard")?, row.get("pos")?, row.get("epoch")?);
+            let seen = self.shards.entry(shard).or_insert(Seen { pos, epoch, rose: now });
+            if epoch > seen.epoch {
+                self.changing.entry(shard).or_insert(seen.rose);
+                seen.epoch = epoch;
+            }
+            if pos > seen.pos {
+                if let Some(last) = self.changing.remove(&shard) {
+                    self.gaps.insert(shard, now - last);
+                }
+                (seen.pos, seen.rose) = (pos, now);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        Ok(())
+    }
+
+    /// Until every shard has moved since `from`.
+    fn until_all_move(&mut self, what: &str) -> anyhow::Result<()> {
+        let from = Instant::now();
+        wait_for(what, SOON, || {
+            self.look()?;
+            let moved = self.shards.values().filter(|seen| seen.rose > from).count();
+            Ok((moved == 64).then_some(()))
+        })
+    }
+
+    /// Until as many shards have changed hands and moved on.
+    fn changed(&mut self, what: &str, shards: usize) -> anyhow::Result<Vec<Duration>> {
+        let waited = wait_for(what, SOON, || {
+            self.look()?;
+            Ok((self.gaps.len() >= shards && self.changing.is_empty()).then_some(()))
+        });
+        waited.with_context(|| format!("{:?} {:?}", self.gaps, self.changing))?;
+        let mut gaps: Vec<Duration> = std::mem::take(&mut self.gaps).into_values().collect();
+        gaps.sort_unstable();
+        Ok(gaps)
+    }
+}
+
+/// Prints and bounds what a change of hands cost. The machine is shared: a bound is twice what is promised.
+fn report(what: &str, gaps: &[Duration], promised: Duration) -> anyhow::Result<()> {
+    let (middle, last) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+    println!(
+        "{what}: {} shards, from the last rows of the old holder to the first of the new: \
+         median {:.2} s, longest {:.2} s (promised {} s)",
+        gaps.len(),
+        middle.as_secs_f64(),
+        last.as_secs_f64(),
+        promised.as_secs()
+    );
+    ensure!(last < promised * 2, "{what} took {last:?}");
+    Ok(())
+}
+
+/// 256 hosts that log every second: each shard has rows at any time.
+fn logging(cluster: &Cluster) -> anyhow::Result<OsqueryFleet> {
+    let args = "--start 1 --distributed-interval 20 --config-interval 20 --log-interval 1 --lines 2 \
+                --large 0 --packages 5 --drain 60 --hosts 256";
+    let args: Vec<&str> = args.split_whitespace().collect();
+    let mut fleet = OsqueryFleet::spawn(cluster.osquery_agents(&args)?)?;
+    fleet.wait("logs to come", |report| report["lines_taken"].as_u64() > Some(1000))?;
+    Ok(fleet)
+}
+
+#[test]
+fn shards_change_hands_when_a_worker_joins_leaves_and_dies() -> anyhow::Result<()> {
+    let ground = Ground::lay()?;
+    let worker = || InstanceOptions::roles("worker");
+    let front = InstanceOptions::roles("frontend,api,scheduler");
+    let options = ClusterOptions::new(ground.stores.clone())
+        .with(vec![front, worker(), worker(), worker()])
+        .env("MUSTER_LOG__LEVEL", "warn");
+    let mut cluster = Cluster::build(&options)?;
+    for instance in &cluster.instances()[..3] {
+        instance.start()?;
+    }
+    cluster.sign_in()?;
+    let fleet = logging(&cluster)?;
+    let mut watch = Watch::new(&ground.catalog)?;
+    watch.until_all_move("rows in every shard")?;
+    watch.gaps.clear();
+
+    let launched = Instant::now();
+    cluster.instance(3).launch()?;
+    let gaps = watch.changed("the newcomer's first rows", 21)?;
+    println!(
+        "a worker joins: its share is all at work {:.2} s after its start",
+        launched.elapsed().as_secs_f64()
+    );
+    report("a worker joins", &gaps, Duration::from_secs(10))?;
+    watch.until_all_move("rows in every shard")?;
+
+    // The signal, and no wait: the process is still ending while others take over.
+    cluster.instance(3).signal(rustix::process::Signal::TERM)?;
+    let gaps = watch.changed("the leaver's shards to go on", 21)?;
+    report("a worker leaves", &gaps, Duration::from_secs(2))?;
+    watch.until_all_move("rows in every shard")?;
+
+    cluster.instance(2).kill();
+    let gaps = watch.changed("the dead one's shards to go on", 30)?;
+    report("a worker dies", &gaps, Duration::from_secs(20))?;
+    let told = cluster.instance(0).list(&["instances"])?;
+    let state = |name: usize| {
+        let states = told.iter().filter(|one| one["alive"] == false);
+        states.filter(|one| one["state"] == ["gone", "left"][name]).count()
+    };
+    ensure!((state(0), state(1)) == (1, 1), "{told:?}");
+    drop(fleet);
+    Ok(())
+}
+
+#[test]
+fn a_drained_instance_moves_its_agents_and_loses_nothing() -> anyhow::Result<()> {
+    const AGENTS: u64 = 60;
+    const ROWS: u64 = 50;
+    let ground = Ground::lay()?;
+    let options = ClusterOptions::new(ground.stores.clone())
+        .extra("drain: {delay: 500ms, spread: 4s, time: 20s}")
+        .env("MUSTER_LOG__LEVEL", "warn");
+    let cluster = Cluster::start(&options)?;
+    let (agents, rows) = (AGENTS.to_string(), ROWS.to_string());
+    let fleet = cluster.native_agents(&["--endpoints", &agents, "--canned", &rows])?;
+    let mut fleet = Fleet::spawn(fleet)?;
+    fleet.up(AGENTS, AGENTS)?;
+    let [first, second] = [0, 1].map(|index| cluster.instance(index));
+    let linked = |index: usize| cluster.instance(index).metric("muster_gateway_sessions");
+    let here = linked(0)?;
+    ensure!(here >= 10.0 && linked(1)? >= 10.0, "agents are on both");
+    wait_for("everybody to be seen", SOON, || {
+        let agents = second.list(&["agents"])?;
+        let online = agents.iter().filter(|agent| agent["online"] == true).count() as u64;
+        Ok((online == AGENTS).then_some(()))
+    })?;
+    let paced = ["--sql", "SELECT pid FROM processes", "--canary", "0", "--rate", "15"];
+    let hunt = second.hunt(&paced)?;
+    second.covered(hunt, "the first rows", |c| c.get("rows") > 0)?;
+
+    first.signal(rustix::process::Signal::TERM)?;
+    let began = Instant::now();
+    // While it says that it goes it still accepts; then its agents leave one after the other.
+    let mut left = Vec::new();
+    let mut unready_while_accepting = false;
+    let ended = wait_for("the drained instance to end", SOON, || {
+        let accepts = std::net::TcpStream::connect(first.addresses()[1]).is_ok();
+        unready_while_accepting |= accepts && !first.is_ready();
+        if let Ok(linked) = linked(0) {
+            left.push((began.elapsed(), linked));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        first.ended()
+    })?;
+    let took = began.elapsed();
+    ensure!(ended.success(), "{ended}: {}", first.log());
+    ensure!(unready_while_accepting, "it closed its door before it said so");
+    let at =
+        |share: f64| left.iter().find(|(_, linked)| *linked <= here * share).map(|(at, _)| *at);
+    let (begun, half, gone) = (at(0.9), at(0.5), at(0.0));
+    println!(
+        "{here} agents moved: a tenth had gone after {begun:?}, half after {half:?}, all after {gone:?}; \
+         ended after {took:?}"
+    );
+    let (begun, half) = (begun.context("nobody left")?, half.context("half never left")?);
+    ensure!(half > begun + Duration::from_millis(800), "they left as a herd");
+    ensure!(took < Duration::from_secs(20), "the drain was not bounded: {took:?}");
+    fleet.up(AGENTS, AGENTS)?;
+    ensure!(linked(1)? >= AGENTS as f64, "agents are on the other one");
+    let all = second.covered(hunt, "all answers", |c| c.is_complete(AGENTS))?;
+    ensure!(all.sums() && all.get("row_count") == AGENTS * ROWS, "{all:?}");
+    ensure!(fleet.acked(hunt, AGENTS)? == AGENTS * ROWS, "rows were acknowledged twice");
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_ends_at_once() -> anyhow::Result<()> {
+    let ground = Ground::lay()?;
+    let options = ClusterOptions::new(ground.stores.clone())
+        .instances(1)
+        .extra("drain: {delay: 20s, spread: 1s, time: 30s}");
+    let cluster = Cluster::start(&options)?;
+    let one = cluster.instance(0);
+    one.signal(rustix::process::Signal::TERM)?;
+    wait_for("it to say that it goes", SOON, || Ok((!one.is_ready()).then_some(())))?;
+    let began = Instant::now();
+    one.signal(rustix::process::Signal::TERM)?;
+    wait_for("it to end", SOON, || one.ended())?;
+    ensure!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    Ok(())
+}
