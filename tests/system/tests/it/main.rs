@@ -28,6 +28,7 @@ mod outages;
 mod proxies;
 mod renew;
 mod rolling;
+mod seats;
 mod sinks;
 mod takeover;
 mod upgrades;
