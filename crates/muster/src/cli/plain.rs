@@ -1,7 +1,7 @@
 //! Commands that are one call: lists and single objects.
 
 use clap::Subcommand;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 use super::label_rule::{self, LabelRule};
@@ -338,23 +338,7 @@ fn before_now(span: Span) -> String {
     jiff::Timestamp::from_microsecond(ago.0).unwrap_or_default().to_string()
 }
 
-/// Leases as `shards 64, dispatch 16`, for people.
-fn counted_leases(mut row: Map<String, Value>) -> Map<String, Value> {
-    if let Some(leases) = row.get("leases").and_then(Value::as_array) {
-        let counted = |l: &Value| Some(format!("{} {}", l["job"].as_str()?, l["partitions"]));
-        let words: Vec<String> = leases.iter().filter_map(counted).collect();
-        row.insert("leases".into(), words.join(", ").into());
-    }
-    row
-}
-
 /// `muster storage`.
 pub async fn storage(session: &Session) -> Result<(), CliError> {
     session.object(&session.client.get("/v1/storage").await?)
-}
-
-/// `muster instances`.
-pub async fn instances(session: &Session) -> Result<(), CliError> {
-    let columns = ["name", "roles", "version", "alive", "leases", "started_at", "heartbeat_at"];
-    session.list_with("/v1/instances", &[], &columns, counted_leases).await
 }

@@ -44,6 +44,28 @@ impl Session {
         columns: &[&str],
         for_people: impl Fn(Map<String, Value>) -> Map<String, Value>,
     ) -> Result<(), CliError> {
+        self.list_some(path, query, columns, |_| true, for_people).await
+    }
+
+    /// The same, only those that `kept` says.
+    pub async fn list_chosen(
+        &self,
+        path: &str,
+        columns: &[&str],
+        kept: impl Fn(&Map<String, Value>) -> bool,
+        for_people: impl Fn(Map<String, Value>) -> Map<String, Value>,
+    ) -> Result<(), CliError> {
+        self.list_some(path, &[], columns, kept, for_people).await
+    }
+
+    async fn list_some(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        columns: &[&str],
+        kept: impl Fn(&Map<String, Value>) -> bool,
+        for_people: impl Fn(Map<String, Value>) -> Map<String, Value>,
+    ) -> Result<(), CliError> {
         let people = self.format == Format::Table;
         let mut printer = Printer::new(self.format, stdout().lock(), self.shown(columns));
         let mut after: Option<String> = None;
@@ -55,6 +77,9 @@ impl Session {
             let page: Value = self.client.get_with(path, &query).await?;
             for item in page["items"].as_array().into_iter().flatten() {
                 let row = flat(item);
+                if !kept(&row) {
+                    continue;
+                }
                 printer.row(if people { for_people(row) } else { row })?;
                 printed += 1;
             }

@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The groups, in the order they are stopped in.
+/// The groups; [`super::run`] has the order in which they are stopped.
 pub struct Groups {
     /// Listeners and what serves them.
     pub front: Group,

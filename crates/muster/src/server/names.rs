@@ -39,7 +39,8 @@ pub fn reachable_address(addresses: &[IpAddr]) -> IpAddr {
         .unwrap_or_else(|| IpAddr::from([127, 0, 0, 1]))
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// Whether an address means something on its own network segment only.
+pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

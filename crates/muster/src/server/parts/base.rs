@@ -12,6 +12,7 @@ use crate::server::certificates::{Certificates, secret_key_file};
 use crate::server::identity;
 use crate::server::listeners::Listeners;
 use crate::server::planes::Planes;
+use crate::server::seat::Seat;
 
 /// What every part is built from.
 pub struct Base {
@@ -23,6 +24,8 @@ pub struct Base {
     pub certificates: Arc<Certificates>,
     /// This instance.
     pub id: InstanceId,
+    /// Its own folder among the copies on this host.
+    pub seat: Seat,
     pub roles: Roles,
 }
 
@@ -33,7 +36,8 @@ impl Base {
     /// With what is wrong and what to do.
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<(Self, Listeners)> {
         identity::prepare_data_dir(&config.data_dir)?;
-        let id = identity::instance_id(&config.data_dir)?;
+        let seat = Seat::take(&config)?;
+        let id = identity::instance_id(&seat.dir)?;
         let planes = Planes::open(&config).await?;
         let listeners = Listeners::bind(&config)?;
         let key = Key::load_or_create(&secret_key_file(&config)).context("read the secret key")?;
@@ -41,7 +45,7 @@ impl Base {
         let certificates =
             Arc::new(Certificates::open(&config, &planes.catalog, &key, &*clock).await?);
         let roles = roles(&config);
-        Ok((Self { config, clock, planes, key, certificates, id, roles }, listeners))
+        Ok((Self { config, clock, planes, key, certificates, id, seat, roles }, listeners))
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use muster_cluster::Role;
+use muster_cluster::{Job, Role};
 use muster_endpoints::Directory;
 use muster_endpoints::node_key::KeyRing;
 use muster_gateway::http::Server as HttpServer;
@@ -16,14 +17,17 @@ use muster_gateway_osquery::{OsqueryGateway, OsqueryService};
 use super::{Base, Ground, Place};
 use crate::config::Config;
 use crate::install::Install;
+use crate::server::advertised::Advertised;
 use crate::server::group::Groups;
-use crate::server::osquery;
+use crate::server::health::{self, Ready};
+use crate::server::{front, osquery};
 use crate::server::runtimes::Runtimes;
 
 /// What serves agents. Built on every instance, since others read its counters; serves only with the
 /// role.
 pub struct Frontend {
     pub sessions: Arc<Sessions>,
+    pub admissions: Arc<Admissions>,
     pub metrics: Arc<Metrics>,
     delivery: Arc<Delivery>,
     native: Arc<NativeState>,
@@ -67,20 +71,20 @@ impl Frontend {
             metrics.clone(),
         );
         let options = agents_listener(config);
-        let enrolments = enrolments(config, options.proxies.clone());
+        let enrolments = enrolments(base, place, options.front.proxies.clone());
         let native = NativeState::new(Parts {
             options: muster_gateway_native::Options {
                 ping_interval: config.agents.ping_interval.0,
                 ..muster_gateway_native::Options::default()
             },
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::server::program::version(),
             catalog: planes.catalog.clone(),
             directory: ground.directory.clone(),
             presence: ground.presence.clone(),
             ingest: ingest.clone(),
             admissions: admissions.clone(),
             enrolments: enrolments.clone(),
-            proxies: options.proxies.clone(),
+            proxies: options.front.proxies.clone(),
             sessions: sessions.clone(),
             delivery: delivery.clone(),
             clock: clock.clone(),
@@ -103,7 +107,7 @@ impl Frontend {
             uploads: ground.uploads.clone(),
             delivery: delivery.clone(),
             ingest,
-            admissions,
+            admissions: admissions.clone(),
             enrolments,
             metrics: metrics.clone(),
             listener: options.clone(),
@@ -111,7 +115,7 @@ impl Frontend {
         .await?;
         let (osquery, ring) = (built.server, built.ring);
         let directory = ground.directory.clone();
-        Ok(Self { sessions, metrics, delivery, native, osquery, ring, options, directory })
+        Ok(Self { sessions, admissions, metrics, delivery, native, osquery, ring, options, directory })
     }
 
     /// Serves agents, on an instance with the role.
@@ -122,6 +126,7 @@ impl Frontend {
         self,
         base: &Base,
         listener: TcpListener,
+        ready: Ready,
         groups: &mut Groups,
         runtimes: &Runtimes,
     ) -> anyhow::Result<()> {
@@ -130,7 +135,7 @@ impl Frontend {
         if !base.roles.has(Role::Frontend) {
             return Ok(());
         }
-        let (front, on) = (&mut groups.front, runtimes.agents.handle());
+        let (group, on) = (&mut groups.front, runtimes.agents.handle());
         let listener = {
             let _guard = on.enter();
             tokio::net::TcpListener::from_std(listener).context("listen for agents")?
@@ -138,10 +143,16 @@ impl Frontend {
         // Asked in this order whose a connection is; the router has what nobody claims.
         let protocols: Vec<Arc<dyn Protocol>> =
             vec![muster_gateway_native::protocol(self.native.clone()), self.osquery.clone()];
+        let advertised = Advertised::default();
+        if !base.config.instance.advertise.is_empty() {
+            let catalog = base.planes.catalog.clone();
+            group.run(on, advertised.clone().follow(catalog, group.token.clone()));
+        }
         // Last what osquery agents are told on any other path: no empty body, which they would
         // take for success.
         let fallback = muster_gateway_native::router(self.native)
-            .merge(crate::install::router(install(base)))
+            .merge(crate::install::router(install(base, advertised.clone())))
+            .merge(health::probes(ready))
             .merge(self.osquery.router());
         let serving = muster_gateway::listener::serve(
             listener,
@@ -150,13 +161,15 @@ impl Frontend {
             protocols,
             fallback,
             self.metrics,
-            front.token.clone(),
+            group.token.clone(),
         );
-        front.run(on, serving);
-        front.run(on, self.delivery.run(front.token.clone()));
+        group.run(on, serving);
+        // Longer than the listener: agents that are still here while others are moved get their work.
+        let ground = &mut groups.ground;
+        ground.run(on, self.delivery.run(ground.token.clone()));
         let revocations =
-            muster_gateway::follow_revocations(self.directory, self.sessions, front.token.clone());
-        front.run(on, revocations);
+            muster_gateway::follow_revocations(self.directory, self.sessions, ground.token.clone());
+        ground.run(on, revocations);
         Ok(())
     }
 }
@@ -174,11 +187,12 @@ async fn ticket_key(base: &Base) -> anyhow::Result<[u8; 32]> {
 }
 
 /// What the install page hands out.
-fn install(base: &Base) -> Install {
+fn install(base: &Base, advertised: Advertised) -> Install {
     let certificates = base.certificates.clone();
     Install {
         ca_pem: certificates.ca_pem().to_owned(),
         fingerprint: certificates.fingerprint.replace(':', "").to_lowercase(),
+        advertised,
         names: Box::new(move || certificates.names.load().to_vec()),
     }
 }
@@ -189,18 +203,23 @@ fn agents_listener(config: &Config) -> ListenerOptions {
     ListenerOptions {
         connections_max: agents.connections as usize,
         connections_per_source_max: agents.connections_per_address.map(|most| most as usize),
-        proxies: Proxies::new(agents.trusted_proxies.iter().map(|network| network.0)),
+        front: front::of_agents(config),
+        drain_timeout: config.drain.spread.0 + IN_FLIGHT,
         ..ListenerOptions::default()
     }
 }
 
-/// Bounds on enrolments, of all gateways together.
-fn enrolments(config: &Config, proxies: Proxies) -> Arc<Enrolments> {
-    let agents = &config.agents;
+/// What agents are in the middle of has this long when all of them have been moved.
+const IN_FLIGHT: Duration = Duration::from_secs(10);
+
+/// Bounds on enrolments, of all gateways of all instances together.
+fn enrolments(base: &Base, place: &Place, proxies: Proxies) -> Arc<Enrolments> {
+    let agents = &base.config.agents;
     let rates = EnrolmentRates {
         per_second: agents.enrolments_per_second,
         source_per_second: agents.enrolments_per_address_per_second,
         source_burst: agents.enrolments_per_address,
     };
-    Arc::new(Enrolments::new(rates, proxies))
+    let share = place.cluster.share(Job::Enrolments);
+    Arc::new(Enrolments::shared(rates, proxies, share, base.clock.now()))
 }
