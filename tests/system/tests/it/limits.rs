@@ -9,22 +9,24 @@ use serde_json::{Value, json};
 
 use crate::support::{Ask, Fleet, SOON};
 
-/// How many of the answers of all instances, asked by turns without a pause, were not 429.
+/// How many of the requests to all instances, asked by turns without a pause, were admitted, and how many
+/// were sent.
 async fn admitted(
     client: &Client,
     requests: &[impl Fn(&Client) -> reqwest::RequestBuilder],
     time: Duration,
     expected: StatusCode,
-) -> anyhow::Result<(u32, Duration)> {
-    let (began, mut admitted) = (Instant::now(), 0);
+) -> anyhow::Result<(u32, u32, Duration)> {
+    let (began, mut admitted, mut sent) = (Instant::now(), 0, 0);
     while began.elapsed() < time {
         for request in requests {
             let status = request(client).send().await?.status();
             admitted += u32::from(status == expected);
+            sent += 1;
             ensure!([expected, StatusCode::TOO_MANY_REQUESTS].contains(&status), "{status}");
         }
     }
-    Ok((admitted, began.elapsed()))
+    Ok((admitted, sent, began.elapsed()))
 }
 
 #[test]
@@ -75,11 +77,13 @@ fn three_instances_admit_what_one_would() -> anyhow::Result<()> {
         })
         .collect();
     let time = Duration::from_secs(4);
-    let (got, took) = runtime.block_on(admitted(&client, &whoami, time, StatusCode::OK))?;
+    let (got, sent, took) = runtime.block_on(admitted(&client, &whoami, time, StatusCode::OK))?;
     let most = f64::from(BURST) + f64::from(PER_SECOND) * took.as_secs_f64();
-    println!("requests: {got} admitted in {took:?} by three instances, {most:.0} by one");
+    println!("requests: {got} of {sent} admitted in {took:?} by three instances, {most:.0} by one");
     ensure!(f64::from(got) <= most + 1.0, "{got} of {most}");
-    ensure!(f64::from(got) >= most * 2.0 / 3.0 - 3.0, "{got} of {most}: more than a share below");
+    // A machine that is too busy to come near the limit cannot show that it is reached.
+    let lowest = most.min(f64::from(sent)) * 2.0 / 3.0 - 3.0;
+    ensure!(f64::from(got) >= lowest, "{got} of {most}: more than a share below");
 
     let login: Vec<_> = urls
         .iter()
@@ -89,10 +93,10 @@ fn three_instances_admit_what_one_would() -> anyhow::Result<()> {
         })
         .collect();
     let denied = StatusCode::UNAUTHORIZED;
-    let (got, took) = runtime.block_on(admitted(&client, &login, time, denied))?;
+    let (got, sent, took) = runtime.block_on(admitted(&client, &login, time, denied))?;
     let most = 10.0 + took.as_secs_f64() / 6.0;
-    println!("sign-ins: {got} tried in {took:?} on three instances, {most:.0} on one");
-    ensure!(f64::from(got) <= most && got >= 10, "{got} of {most}");
+    println!("sign-ins: {got} of {sent} tried in {took:?} on three instances, {most:.0} on one");
+    ensure!(f64::from(got) <= most && got >= sent.min(10), "{got} of {most}");
 
     let began = Instant::now();
     let mut fleet =
