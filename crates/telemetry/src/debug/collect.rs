@@ -19,6 +19,9 @@ pub type Section = Box<dyn Fn() -> BoxFuture<'static, Result<Vec<u8>, String>> +
 /// Longest wait for one section: a store that hangs must not hold the rest.
 const SECTION_TIME: Duration = Duration::from_secs(5);
 
+/// Longest wait for the names of functions, which are read from the program's file.
+const NAMING_TIME: Duration = Duration::from_secs(20);
+
 /// Where the files of an instance come from.
 pub struct Sources {
     /// Who this is.
@@ -63,9 +66,13 @@ impl Sources {
             }
         }
         if seconds > 0 {
-            match profile::cpu(Duration::from_secs(seconds.into())).await {
-                Ok(bytes) => bundle.add("cpu.pb.gz", &bytes)?,
-                Err(error) => problems.push(format!("cpu.pb.gz: {error}")),
+            let watched = Duration::from_secs(seconds.into());
+            match tokio::time::timeout(watched + NAMING_TIME, profile::cpu(watched)).await {
+                Ok(Ok(bytes)) => bundle.add("cpu.pb.gz", &bytes)?,
+                Ok(Err(error)) => problems.push(format!("cpu.pb.gz: {error}")),
+                Err(_) => {
+                    problems.push("cpu.pb.gz: finding the functions' names took too long".into())
+                }
             }
         }
         match profile::heap().await {

@@ -45,7 +45,7 @@ impl Service {
 
     /// Works until `shutdown`. What is cut short is named as missing by whoever waits for it.
     pub async fn run(self, shutdown: CancellationToken) {
-        shutdown.run_until_cancelled(self.work()).await;
+        shutdown.run_until_cancelled(Box::pin(self.work())).await;
     }
 
     async fn work(&self) {

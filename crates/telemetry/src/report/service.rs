@@ -52,7 +52,7 @@ impl Service {
                 tokio::time::sleep(pause).await;
             }
         };
-        let _: Option<()> = shutdown.run_until_cancelled(work).await;
+        let _: Option<()> = shutdown.run_until_cancelled(Box::pin(work)).await;
     }
 
     async fn report(&self) -> Result<(), Error> {

@@ -141,15 +141,19 @@ fn faults_of_the_stores_and_of_what_instances_report() {
     patient.sql("UPDATE instance SET version = (SELECT max(version) FROM instance)");
     patient.sql(
         "INSERT INTO instance_report SELECT instance.id, 1, reported_at,
-             replace(facts, '365days', '1day') FROM instance_report, instance WHERE name = 'older'",
+             replace(instance_report.facts, 'grace\":\"30m', 'grace\":\"45m') FROM instance_report, instance
+             WHERE name = 'older'",
     );
     assert_eq!(patient.remote(), ["config-drift"]);
     patient.sql(
-        "UPDATE instance_report SET facts = replace(replace(facts, '1day', '365days'),
+        "UPDATE instance_report SET facts = replace(replace(facts, 'grace\":\"45m', 'grace\":\"30m'),
              '\"worker_lag_ms\":0', '\"worker_lag_ms\":90000')",
     );
     assert!(patient.remote().contains(&"shard-lag".to_owned()));
-    patient.sql("DELETE FROM instance_report WHERE instance IN (SELECT id FROM instance WHERE name = 'older')");
+    patient.sql(
+        "DELETE FROM instance_report
+         WHERE instance IN (SELECT id FROM instance WHERE name = 'older')",
+    );
     patient.sql("DELETE FROM instance WHERE name = 'older'; UPDATE instance SET roles = 'api'");
     assert!(patient.remote().contains(&"no-holder".to_owned()));
 }
