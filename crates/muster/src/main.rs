@@ -6,6 +6,8 @@ mod config;
 mod install;
 mod osquery_flags;
 mod server;
+#[cfg(test)]
+mod statements;
 
 /// Steady memory under many small allocations, and heap profiles in production.
 #[global_allocator]

@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 
-use muster_catalog::{Catalog, Options};
+use muster_catalog::Catalog;
 use muster_types::{Clock, SystemClock};
 use secrecy::ExposeSecret as _;
 
 use super::args::ServerArgs;
 use crate::client::{CliError, Exit};
 use crate::server::planes::catalog_url;
+use crate::server::program;
 
 /// Gives a user a new one-time password; makes the account an administrator's when it is `admin`.
 ///
@@ -24,7 +25,7 @@ pub fn reset(data: Option<PathBuf>, config: Option<PathBuf>, name: &str) -> Resu
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let opened = Catalog::open(&catalog_url(&config), Options::default()).await;
+        let opened = Catalog::open(&catalog_url(&config), program::beside_options()).await;
         let catalog = opened.map_err(|error| {
             let hint = "stop the server first, or use `muster user reset NAME` signed in";
             CliError::new(Exit::Refused, format!("{error}; {hint}"))

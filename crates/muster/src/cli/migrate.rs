@@ -1,0 +1,119 @@
+//! `muster migrate …`: the catalog's layout, beside the store.
+
+use clap::Subcommand;
+use muster_catalog::{Applied, Catalog, Status};
+use serde_json::{Map, Value, json};
+
+use super::args::ServerArgs;
+use super::output::{Format, Printer};
+use crate::client::{CliError, Exit};
+use crate::server::planes::catalog_url;
+use crate::server::program;
+
+/// `muster migrate …`.
+#[derive(Subcommand)]
+pub enum Migrate {
+    /// How far the catalog is, and who is too old for what comes.
+    Status {
+        /// The server's configuration.
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Add what this version needs. Servers do the same when they start; older ones go on beside it.
+    Expand {
+        /// The server's configuration.
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Take away what only older versions need. Refused while one of them lives.
+    Contract {
+        /// The server's configuration.
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// Runs it.
+pub fn run(command: Migrate, format: Format) -> Result<(), CliError> {
+    let (Migrate::Status { server } | Migrate::Expand { server } | Migrate::Contract { server }) =
+        &command;
+    let config = super::config::load(server)?;
+    let embedded = config.data_dir.join("catalog.db");
+    if config.catalog.url.is_none() && !embedded.is_file() {
+        let data = config.data_dir.display();
+        return Err(CliError::usage(format!("{data} holds no catalog; give the server's")));
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let url = catalog_url(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let opened = match command {
+            // Also while a server has the store.
+            Migrate::Status { .. } => {
+                Catalog::open_read_only_with(&url, program::beside_options()).await
+            }
+            _ => Catalog::open(&url, program::beside_options()).await,
+        };
+        let catalog = opened.map_err(refused)?;
+        let done = act(&catalog, &command, format).await;
+        catalog.close().await;
+        done
+    })
+}
+
+async fn act(catalog: &Catalog, command: &Migrate, format: Format) -> Result<(), CliError> {
+    let before = catalog.migrations().await.map_err(refused)?;
+    match command {
+        Migrate::Status { .. } => return show(&before, format),
+        Migrate::Expand { .. } => {
+            catalog.migrate().await.map_err(refused)?;
+            let missing = before.migrations.iter().filter(|m| m.applied_at.is_none());
+            for migration in missing.filter(|m| m.kind == "expand") {
+                println!("{}", migration.name);
+            }
+        }
+        Migrate::Contract { .. } => {
+            for name in catalog.contract().await.map_err(refused)? {
+                println!("{name}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refused(error: muster_catalog::Error) -> CliError {
+    CliError::new(Exit::Refused, error.to_string())
+}
+
+fn show(status: &Status, format: Format) -> Result<(), CliError> {
+    let columns = ["migration", "kind", "state", "level"];
+    let mut printer = Printer::new(format, std::io::stdout().lock(), &columns);
+    for migration in &status.migrations {
+        printer.row(row(migration))?;
+    }
+    printer.finish()?;
+    if !matches!(format, Format::Table) {
+        return Ok(());
+    }
+    eprintln!("this program is of level {}", status.level);
+    eprintln!("the catalog works with level {} and above", status.lowest_level);
+    for older in &status.older {
+        eprintln!("older and alive: {older}");
+    }
+    Ok(())
+}
+
+fn row(migration: &Applied) -> Map<String, Value> {
+    let state = match (migration.applied_at, migration.known) {
+        (None, _) => "missing",
+        (Some(_), true) => "applied",
+        (Some(_), false) => "applied by a newer version",
+    };
+    let cells = [
+        ("migration", json!(migration.name)),
+        ("kind", json!(migration.kind)),
+        ("state", json!(state)),
+        ("level", json!(migration.reader_level)),
+    ];
+    cells.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
