@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
 use crate::osquery_flags::{Flags, System};
+use crate::server::advertised::Advertised;
 
 const SCRIPT: &str = include_str!("install.sh");
 
@@ -26,6 +27,8 @@ pub struct Install {
     pub ca_pem: String,
     /// SHA-256 of it, hexadecimal without colons.
     pub fingerprint: String,
+    /// Where all instances serve agents, where that is told.
+    pub advertised: Advertised,
     /// Names in the server's certificate now.
     pub names: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
@@ -35,11 +38,16 @@ pub fn router(install: Install) -> Router {
     Router::new()
         .route("/install", get(script))
         .route("/install/ca.pem", get(ca))
+        .route("/install/servers", get(servers))
         .with_state(Arc::new(install))
 }
 
 async fn ca(State(install): State<Arc<Install>>) -> Response {
     ([(header::CONTENT_TYPE, "application/x-pem-file")], install.ca_pem.clone()).into_response()
+}
+
+async fn servers(State(install): State<Arc<Install>>) -> axum::Json<Vec<String>> {
+    axum::Json(install.advertised.get())
 }
 
 async fn script(State(install): State<Arc<Install>>, headers: HeaderMap) -> Response {

@@ -87,6 +87,7 @@ pub fn run(command: AgentCommand) -> Result<(), CliError> {
             AgentCommand::Run(flags) => serve(&flags).await,
             AgentCommand::Join { ca_sha256, mut flags } => {
                 super::join::pin_ca(&mut flags, &ca_sha256).await?;
+                super::join::learn_servers(&mut flags).await;
                 // Somebody is looking on: a wrong secret is told now, not tried for ever.
                 let number = muster_agent::cli::enrol(&flags.args()).await.map_err(failed)?;
                 println!("this machine is enrolled as agent {number}");

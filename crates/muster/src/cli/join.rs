@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use muster_agent::transport::{BadUrl, Dialer, ProxyRules, ServerUrl};
+use anyhow::Context;
+use muster_agent::transport::{BadUrl, CaSet, Dialer, ProxyRules, ServerUrl, get};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -14,6 +15,9 @@ use sha2::{Digest, Sha256};
 use super::agent::AgentFlags;
 use crate::client::{CliError, Exit};
 use crate::server::identity;
+
+/// More servers than this are not learnt.
+const SERVERS_MAX: usize = 64;
 
 /// Fetches the CA of the first server, checks it against the fingerprint and keeps it in the data folder.
 pub async fn pin_ca(flags: &mut AgentFlags, fingerprint: &str) -> Result<(), CliError> {
@@ -30,6 +34,31 @@ pub async fn pin_ca(flags: &mut AgentFlags, fingerprint: &str) -> Result<(), Cli
     }
     flags.ca = Some(path);
     Ok(())
+}
+
+/// Adds the servers that the first one knows of, where it tells: the agent then balances by itself. One
+/// that does not, or is of an earlier version, changes nothing.
+pub async fn learn_servers(flags: &mut AgentFlags) {
+    let Ok(told) = ask_servers(flags).await else { return };
+    for url in told.into_iter().take(SERVERS_MAX) {
+        let known = |other: &String| other.parse::<ServerUrl>().ok() == url.parse().ok();
+        if url.parse::<ServerUrl>().is_ok() && !flags.servers.iter().any(known) {
+            flags.servers.push(url);
+        }
+    }
+}
+
+async fn ask_servers(flags: &AgentFlags) -> anyhow::Result<Vec<String>> {
+    let server: ServerUrl = flags.servers.first().context("no server")?.parse()?;
+    let pem = std::fs::read_to_string(flags.ca.as_deref().context("no CA")?)?;
+    let proxy = ProxyRules::new(flags.proxy.as_deref(), |name| std::env::var(name).ok())?;
+    let tls = Arc::new(CaSet::from_pem(&pem)?.client_config());
+    let dialer = Dialer { tls, proxy, bind: None, timeout: Duration::from_secs(5) };
+    let connection = dialer.connect(&server).await?;
+    let answer = get(connection, "/install/servers");
+    let answer = tokio::time::timeout(Duration::from_secs(5), answer).await??;
+    anyhow::ensure!(answer.status == 200, "{}", answer.status);
+    Ok(serde_json::from_slice(&answer.body)?)
 }
 
 /// Whether the file is the certificate that was named; one from an earlier server is not.

@@ -14,7 +14,8 @@ fn install() -> Install {
     let ca = Authority::generate(&SystemClock).unwrap();
     let fingerprint = fingerprint(&ca.certificate_pem).unwrap();
     let names = ["muster.example", "192.0.2.7", "2001:db8::7"].map(str::to_owned).to_vec();
-    Install { ca_pem: ca.certificate_pem, fingerprint, names: Box::new(move || names.clone()) }
+    let (ca_pem, advertised) = (ca.certificate_pem, Advertised::default());
+    Install { ca_pem, fingerprint, advertised, names: Box::new(move || names.clone()) }
 }
 
 async fn get(router: &Router, path: &str, host: &str) -> (StatusCode, String) {

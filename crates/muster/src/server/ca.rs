@@ -34,6 +34,14 @@ pub struct Leaf {
     pub key: PrivateKeyDer<'static>,
 }
 
+/// The same as files.
+pub struct LeafPem {
+    /// The leaf, then the CA.
+    pub chain_pem: String,
+    /// The leaf's key.
+    pub key_pem: String,
+}
+
 impl Authority {
     /// Makes a new CA, valid for ten years from the day before `clock`'s (for clocks that lag).
     pub fn generate(clock: &dyn Clock) -> anyhow::Result<Self> {
@@ -54,6 +62,30 @@ impl Authority {
 
     /// Issues a server certificate for these names and addresses.
     pub fn issue(&self, names: &[String], clock: &dyn Clock) -> anyhow::Result<Leaf> {
+        let (leaf, key) = self.sign(names, LEAF_DAYS, clock)?;
+        let key = PrivateKeyDer::try_from(key.serialize_der())
+            .map_err(|problem| anyhow::anyhow!("encode the server's key: {problem}"))?;
+        Ok(Leaf { chain: vec![leaf.der().clone(), self.certificate_der()?], key })
+    }
+
+    /// Issues one as files for another program.
+    pub fn issue_pem(
+        &self,
+        names: &[String],
+        days: i64,
+        clock: &dyn Clock,
+    ) -> anyhow::Result<LeafPem> {
+        let (leaf, key) = self.sign(names, days, clock)?;
+        let chain_pem = format!("{}{}", leaf.pem(), self.certificate_pem);
+        Ok(LeafPem { chain_pem, key_pem: key.serialize_pem() })
+    }
+
+    fn sign(
+        &self,
+        names: &[String],
+        days: i64,
+        clock: &dyn Clock,
+    ) -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
         let ca_key = KeyPair::from_pem(&self.key_pem).context("read the CA's key")?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, ca_key)
             .context("read the CA's certificate")?;
@@ -74,11 +106,9 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(SerialNumber::from(rand::random::<[u8; 16]>().to_vec()));
-        set_validity(&mut params, clock.now(), LEAF_DAYS);
+        set_validity(&mut params, clock.now(), days);
         let leaf = params.signed_by(&key, &issuer).context("sign the server's certificate")?;
-        let key = PrivateKeyDer::try_from(key.serialize_der())
-            .map_err(|problem| anyhow::anyhow!("encode the server's key: {problem}"))?;
-        Ok(Leaf { chain: vec![leaf.der().clone(), self.certificate_der()?], key })
+        Ok((leaf, key))
     }
 
     /// SHA-256 over the CA certificate, as people compare it: hex pairs with colons.

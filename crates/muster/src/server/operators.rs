@@ -32,6 +32,8 @@ const CONNECTIONS_MAX: usize = 4096;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After the listener closes, requests have this long to finish.
 const DRAIN: Duration = Duration::from_secs(10);
+/// While it starts, how often it is asked whether it is ready.
+const READY_EVERY: Duration = Duration::from_millis(20);
 /// And who has connected just before that, this long to say what for.
 const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
@@ -66,6 +68,11 @@ impl Operators {
             });
         };
         let accept = async {
+            // Who balances without asking whether we are ready is not refused meanwhile: it waits in the
+            // kernel's backlog, or tries another instance.
+            while !this.ready.get() {
+                tokio::time::sleep(READY_EVERY).await;
+            }
             loop {
                 let slot = Arc::clone(&slots).acquire_owned().await;
                 let slot = slot.expect("the semaphore is never closed");

@@ -1,34 +1,16 @@
-//! `muster generate …`: files for other programs.
+//! `muster generate osquery-…`: what makes a machine with osqueryd an agent.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::Value;
 
-use super::plain::read_file;
-use super::session::Session;
+use crate::cli::plain::read_file;
+use crate::cli::session::Session;
 use crate::client::{CliError, Contexts};
 use crate::osquery_flags::{Flags, System};
 
-/// `muster generate …`.
-#[derive(Subcommand)]
-pub enum Generate {
-    /// Print the flag file of an osqueryd that talks to this server.
-    OsqueryFlags(OsqueryFlags),
-    /// Print the line that makes a machine with osqueryd an agent of this server. It pins the CA by its
-    /// fingerprint; the secret is asked for, or read from standard input.
-    OsqueryInstall {
-        /// HOST:PORT of the agents' listener, as agents reach it; else the host of this context.
-        #[arg(long)]
-        server: Option<String>,
-        /// The CA that agents trust: `ca.pem` in the server's data folder. Needed where people use
-        /// another certificate than agents; else the CA of this context.
-        #[arg(long)]
-        ca: Option<PathBuf>,
-    },
-}
-
-/// What may differ.
+/// Flags of `muster generate osquery-flags`.
 #[derive(Args)]
 pub struct OsqueryFlags {
     /// HOST:PORT of the agents' listener, as agents reach it; else the host of this context.
@@ -45,38 +27,52 @@ pub struct OsqueryFlags {
     pub accept_gzip: bool,
 }
 
-/// Runs `muster generate …`.
-pub async fn run(
+/// Flags of `muster generate osquery-install`.
+#[derive(Args)]
+pub struct OsqueryInstall {
+    /// HOST:PORT of the agents' listener, as agents reach it; else the host of this context.
+    #[arg(long)]
+    pub server: Option<String>,
+    /// The CA that agents trust: `ca.pem` in the server's data folder. Needed where people use
+    /// another certificate than agents; else the CA of this context.
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+}
+
+/// Prints the flag file.
+pub async fn flags(
     session: &Session,
     context: Option<&str>,
-    command: Generate,
+    args: OsqueryFlags,
 ) -> Result<(), CliError> {
-    match command {
-        Generate::OsqueryFlags(args) => {
-            let server = server(session, context, args.server).await?;
-            let flags = Flags {
-                server: &server,
-                system: args.system,
-                host_identifier: &args.host_identifier,
-                accept_gzip: args.accept_gzip,
-            };
-            print!("{}", flags.text());
-            Ok(())
-        }
-        Generate::OsqueryInstall { server: given, ca } => {
-            let server = server(session, context, given).await?;
-            let pem = match ca {
-                Some(file) => Some(read_file(&file)?),
-                None => Contexts::load(&Contexts::default_path())?.select(context)?.1.ca_pem,
-            };
-            let Some(pem) = pem else {
-                let message = "this context has no CA to pin; give the server's with --ca FILE";
-                return Err(CliError::usage(message));
-            };
-            println!("{}", crate::install::line(&server, &crate::install::fingerprint(&pem)?));
-            Ok(())
-        }
-    }
+    let server = server(session, context, args.server).await?;
+    let flags = Flags {
+        server: &server,
+        system: args.system,
+        host_identifier: &args.host_identifier,
+        accept_gzip: args.accept_gzip,
+    };
+    print!("{}", flags.text());
+    Ok(())
+}
+
+/// Prints the line.
+pub async fn install(
+    session: &Session,
+    context: Option<&str>,
+    args: OsqueryInstall,
+) -> Result<(), CliError> {
+    let server = server(session, context, args.server).await?;
+    let pem = match args.ca {
+        Some(file) => Some(read_file(&file)?),
+        None => Contexts::load(&Contexts::default_path())?.select(context)?.1.ca_pem,
+    };
+    let Some(pem) = pem else {
+        let message = "this context has no CA to pin; give the server's with --ca FILE";
+        return Err(CliError::usage(message));
+    };
+    println!("{}", crate::install::line(&server, &crate::install::fingerprint(&pem)?));
+    Ok(())
 }
 
 /// Where agents connect: the host people use, and the port a server registered.
