@@ -146,7 +146,7 @@ async fn pass(
         return answer.map_err(late);
     }
     let principal = Arc::new(authenticate(state, request.headers()).await?);
-    state.requests.take(principal.user_no.unsigned_abs(), state.clock.now())?;
+    state.requests.take(principal.user_no.unsigned_abs(), &*state.clock).await?;
     let caller = Caller::new(principal, operation, address, id, state.clone());
     let subject = subject_of(&request);
     if let Err(problem) = may(&caller) {
