@@ -71,7 +71,7 @@ impl Sources {
                 Ok(Ok(bytes)) => bundle.add("cpu.pb.gz", &bytes)?,
                 Ok(Err(error)) => problems.push(format!("cpu.pb.gz: {error}")),
                 Err(_) => {
-                    problems.push("cpu.pb.gz: finding the functions' names took too long".into())
+                    problems.push("cpu.pb.gz: finding the functions' names took too long".into());
                 }
             }
         }
