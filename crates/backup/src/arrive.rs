@@ -1,7 +1,7 @@
 //! The last transaction of a copy: from here on a server may run on it.
 
 use muster_catalog::{Catalog, Priority, args};
-use muster_types::Pos;
+use muster_types::{Pos, Timestamp};
 
 use crate::standing::Standing;
 use crate::{Error, statements as sql};
@@ -10,9 +10,9 @@ use crate::{Error, statements as sql};
 pub(crate) struct Arrival<'a> {
     /// By how much a new stream begins above what was folded: more than can have been handed out since.
     pub(crate) stream_margin: u64,
-    /// By how much numbers are advanced, with a tenth of what they are. `None`: the copy is of this
-    /// very moment.
-    pub(crate) numbers: Option<u32>,
+    /// By how much numbers are advanced, with a tenth of what they are, and from when the copy is: those
+    /// of hunts and the like go on by one more per second since. `None`: it is of this very moment.
+    pub(crate) numbers: Option<(u32, Timestamp)>,
     /// Why rows may be missing; `None` when none are.
     pub(crate) gap: Option<&'a str>,
 }
@@ -26,8 +26,9 @@ impl Arrival<'_> {
         let mut tx = catalog.begin(Priority::Api).await?;
         let now = tx.now().await?;
         tx.execute(&sql::NO_LEASES, args![]).await?;
-        if let Some(by) = self.numbers {
-            tx.execute(&sql::ADVANCE_NUMBERS, args![by]).await?;
+        if let Some((by, taken_at)) = self.numbers {
+            let seconds = now.since(taken_at).as_secs();
+            tx.execute(&sql::ADVANCE_NUMBERS, args![by, seconds]).await?;
         }
         if let Some(reason) = self.gap {
             for (shard, pos) in &standing.shards {

@@ -1,7 +1,10 @@
 //! From some stores into others.
 
+use std::time::Duration;
+
 use muster_archive::Archive;
-use muster_catalog::{Catalog, Priority, args};
+use muster_catalog::{Catalog, Database, Priority, args};
+use muster_types::Timestamp;
 
 use crate::arrive::Arrival;
 use crate::fill::{Begun, begin, fill};
@@ -12,6 +15,8 @@ use crate::{Error, Filled, Target, statements as sql};
 
 /// The new stream begins this far above the old one, whose records are all folded.
 const STREAM_MARGIN: u64 = 1 << 20;
+/// An instance is alive for so long after its last heartbeat, and some more.
+const LEASE: Duration = Duration::from_secs(12);
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,14 +60,30 @@ pub async fn relocate(
     Ok(Relocation::Done(filled))
 }
 
-/// Refuses while an instance runs on a catalog.
+/// Refuses while an instance runs on a catalog. One that was killed counts as alive for some seconds more,
+/// and is waited for: it may have been an earlier run of the very move.
 async fn alive(catalog: &Catalog) -> Result<(), Error> {
-    let now = catalog.now().await?;
-    let rows = catalog.fetch_all(&sql::ALIVE, args![now]).await?;
-    let names: Result<Vec<String>, _> = rows.iter().map(|row| row.get("name")).collect();
-    let names = names?;
-    if names.is_empty() {
+    if catalog.database() == Database::Sqlite {
+        // The store is locked by this process, so no other one runs on it.
         return Ok(());
     }
-    Err(Error::Refused(format!("stop these instances first: {}", names.join(", "))))
+    let deadline = catalog.now().await?.plus(LEASE);
+    loop {
+        let now = catalog.now().await?;
+        let rows = catalog.fetch_all(&sql::ALIVE, args![now]).await?;
+        let names: Result<Vec<String>, _> = rows.iter().map(|row| row.get("name")).collect();
+        let names = names?;
+        let ends: Result<Vec<Timestamp>, _> =
+            rows.iter().map(|row| row.get("expires_at")).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        if now > deadline || ends?.iter().any(|end| *end > deadline) {
+            return Err(Error::Refused(format!(
+                "stop these instances first: {}",
+                names.join(", ")
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }

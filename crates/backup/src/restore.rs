@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use muster_catalog::{MigrationKind, Program};
+use muster_types::Timestamp;
 
 use crate::arrive::Arrival;
 use crate::fill::{Begun, begin, fill};
@@ -38,7 +39,8 @@ pub async fn restore(
     }
     let filled = fill(&mut from, target).await?;
     let gap = format!("restored from {source}; what was acknowledged since is not in it");
-    let arrival = Arrival { stream_margin: STREAM_MARGIN, numbers: Some(NUMBERS), gap: Some(&gap) };
+    let numbers = (NUMBERS, Timestamp(manifest.taken_at));
+    let arrival = Arrival { stream_margin: STREAM_MARGIN, numbers: Some(numbers), gap: Some(&gap) };
     arrival.complete(&target.catalog).await?;
     Ok((manifest, filled))
 }

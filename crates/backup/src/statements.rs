@@ -64,9 +64,12 @@ muster_catalog::statements! {
     /// Nobody holds a lease of the installation that was copied.
     pub(crate) small NO_LEASES = "UPDATE partition_lease SET holder = NULL";
 
-    /// Numbers that were given out after the copy was taken are not given out again.
+    /// Numbers that were given out after the copy was taken are not given out again. Those of agents and
+    /// endpoints stay dense: a key of another agent of the same number is told by its time of issue.
     pub(crate) small ADVANCE_NUMBERS = "
-        UPDATE feed SET seq = seq + $1 + seq / 10
+        UPDATE feed SET seq = seq + $1 + seq / 10 + CASE
+            WHEN topic IN ('number/agent', 'number/endpoint') THEN CAST(0 AS BIGINT)
+            ELSE CAST($2 AS BIGINT) END
         WHERE topic LIKE 'number/%'";
 
     /// What of a shard will never be folded.
@@ -92,7 +95,7 @@ muster_catalog::statements! {
 
     /// Instances that are alive.
     pub(crate) small ALIVE = "
-        SELECT name FROM instance
+        SELECT name, expires_at FROM instance
         WHERE expires_at > $1
         ORDER BY name";
 

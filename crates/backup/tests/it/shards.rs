@@ -46,3 +46,12 @@ async fn a_lost_stream_is_told_and_given_up_once() {
         assert!(gaps(here.catalog()).await.unwrap().iter().all(|gap| gap.to == floor));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_statements_are_prepared_on_both_databases() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let statements = muster_backup::statements();
+        let problems = muster_catalog::check::problems(&temp.catalog, &statements).await.unwrap();
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+}

@@ -5,6 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use arrow::ipc::reader::StreamReader;
+use muster_testkit::S3;
 use muster_types::{Access, SqlRequest, SqlWorkerHello};
 
 use crate::kit::{ORG, World};
@@ -56,6 +57,25 @@ async fn it_answers_up_to_its_limit() {
     request.catalog_url = "sqlite:///nowhere/catalog.db".into();
     let said = ask(&request);
     assert!(matches!(said.hello, Some(SqlWorkerHello::Error { user_error: false, .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_reads_a_bucket_whose_secret_comes_by_standard_input() {
+    let mut server = S3::start().unwrap();
+    let world = World::on_s3(&server).await;
+    let request = world.request(&Access::all(ORG), "SELECT * FROM linux_processes");
+    let said = ask(&request);
+    assert!(matches!(said.hello, Some(SqlWorkerHello::Ok)), "{}", said.words);
+    assert_eq!((said.rows, said.status.success()), (30, true), "{}", said.words);
+    let mut other = request.clone();
+    other.archive_access.secret_access_key = Some("wrong".to_owned());
+    let said = ask(&other);
+    assert!(said.rows == 0 && !matches!(said.hello, Some(SqlWorkerHello::Ok)), "{}", said.words);
+    // A bucket that is away is no mistake of the asker.
+    server.kill().unwrap();
+    let said = ask(&request);
+    let hello = said.hello;
+    assert!(matches!(hello, Some(SqlWorkerHello::Error { user_error: false, .. })), "{hello:?}");
 }
 
 #[tokio::test]

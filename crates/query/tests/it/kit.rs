@@ -12,10 +12,10 @@ use muster_endpoints::{
 use muster_hunts::{Definition, HuntKind, Limits, NewHunt, ShardProgress};
 use muster_query::{Engine, Error};
 use muster_results::{Cell, RowClass, RowFormat, RowMeta, SegmentBuilder, TableSpec};
-use muster_testkit::TempCatalog;
+use muster_testkit::{S3, TempCatalog};
 use muster_types::{
-    Access, AgentKind, AgentNo, AgentSet, ColumnDecl, ColumnType, EndpointNo, HuntNo, OrgId,
-    Outcome, Pos, ScopeSpec, SqlLimits, SqlRequest, Timestamp,
+    Access, AgentKind, AgentNo, AgentSet, ArchiveAccess, ColumnDecl, ColumnType, EndpointNo,
+    HuntNo, OrgId, Outcome, Pos, ScopeSpec, SqlLimits, SqlRequest, Timestamp,
 };
 
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
@@ -37,6 +37,7 @@ pub struct World {
     pub temp: TempCatalog,
     pub archive: Archive,
     pub archive_url: String,
+    pub archive_access: ArchiveAccess,
 }
 
 pub fn spec(name: &str, columns: &[(&str, ColumnType)]) -> Arc<TableSpec> {
@@ -75,8 +76,26 @@ impl World {
 
     pub async fn over(temp: TempCatalog) -> Self {
         let archive_url = format!("file://{}", temp.dir.path().join("archive").display());
-        let archive = Archive::open(&archive_url).unwrap();
-        Self { temp, archive, archive_url }
+        Self::at(temp, archive_url, ArchiveAccess::default())
+    }
+
+    /// With its archive elsewhere.
+    pub fn at(temp: TempCatalog, archive_url: String, archive_access: ArchiveAccess) -> Self {
+        let archive = Archive::open_with(&archive_url, &archive_access).unwrap();
+        Self { temp, archive, archive_url, archive_access }
+    }
+
+    /// The same with its archive in a bucket.
+    pub async fn on_s3(server: &S3) -> Self {
+        let access = ArchiveAccess {
+            endpoint: Some(server.endpoint()),
+            access_key_id: Some(S3::ACCESS_KEY.to_owned()),
+            secret_access_key: Some(S3::SECRET_KEY.to_owned()),
+            allow_http: true,
+            ..ArchiveAccess::default()
+        };
+        let temp = TempCatalog::sqlite().await.unwrap();
+        Self::at(temp, server.url("sql"), access).fill().await
     }
 
     /// The organisation with results: hunt 1 is an artifact's, 2 an ad-hoc query, 3 a deleted one.
@@ -86,7 +105,11 @@ impl World {
 
     /// The same in a catalog of choice.
     pub async fn filled(temp: TempCatalog) -> Self {
-        let world = Self::over(temp).await;
+        Self::over(temp).await.fill().await
+    }
+
+    async fn fill(self) -> Self {
+        let world = self;
         world.fleet().await;
         for artifact in ["linux.processes", "", "linux.processes"] {
             world.hunt(artifact).await;
@@ -239,7 +262,7 @@ impl World {
             limits: SqlLimits { memory_bytes: 1 << 30, time_ms: 10_000, rows: 100_000 },
             catalog_url: self.temp.url.clone(),
             archive_url: self.archive_url.clone(),
-            archive_access: Default::default(),
+            archive_access: self.archive_access.clone(),
             now: NOW,
             threads: 2,
         }
