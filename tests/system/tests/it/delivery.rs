@@ -122,8 +122,9 @@ fn a_task_reaches_an_agent_of_another_instance_soon_and_without_hints_in_five_se
         at(&accepted, 0.5),
         at(&accepted, 0.99),
     );
-    // 50 ms is the aim, on an idle machine with optimised code; a tick instead of a hint is 1 s.
-    ensure!(at(&sent, 0.5) < 400.0, "half of the tasks took longer than 400 ms");
+    // 50 ms from the request is the aim, on an idle machine with optimised code. Found by an interval
+    // instead of a hint, half of them would take half a second from the answer.
+    ensure!(at(&accepted, 0.5) < 400.0, "half of the tasks took longer than 400 ms");
 
     yard.cut_bus();
     let (hunt, asked_at, _) = asker.ask(7)?;
