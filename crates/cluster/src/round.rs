@@ -67,7 +67,7 @@ pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, E
     let me = (terms.info.id, terms.incarnation);
     let (ttl, let_go) = (terms.options.ttl, terms.let_go);
     let mut tx = catalog.begin(Priority::Lease).await?;
-    let now = tx.now().await?;
+    let mut now = tx.now().await?;
     let renewed = instance::heartbeat(&mut tx, me, now, ttl, terms.load).await?;
     if !renewed {
         if !instance::revive(&mut tx, me, now, ttl).await? {
@@ -77,6 +77,15 @@ pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, E
         // changed to what this program does not work with.
         instance::check(&mut tx, terms.info).await?;
         catalog.verify().await?;
+        // By itself: whoever came too late as well sees it live from here on. Otherwise each of two would
+        // hold its own row and wait for that of the other, to bury it, for ever again.
+        tx.commit().await?;
+        tx = catalog.begin(Priority::Lease).await?;
+        now = tx.now().await?;
+        if !instance::heartbeat(&mut tx, me, now, ttl, terms.load).await? {
+            let late = "too late again for a renewal".to_owned();
+            return Err(muster_catalog::Error::Unavailable(late).into());
+        }
     }
     // In this order: every holder that is seen has registered before, so it is in the list.
     // The other way round a newcomer's fresh lease looks like one of nobody.
@@ -88,7 +97,7 @@ pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, E
     let others = live().filter(|instance| instance.info.id != me.0);
     let open = |other: &&Instance| other.info.roles.has(Role::Frontend) && !other.load.draining;
     round.frontends = others.filter(open).count();
-    let mut buried = BTreeMap::new();
+    let buried = bury(&mut tx, me.0, &leases, &instances, now).await?;
     for job in Job::ALL {
         let wanted = wanted(job, live());
         let gone_after = if job.is_share() { terms.options.share_ttl } else { ttl };
@@ -116,10 +125,7 @@ pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, E
                         args![job.name(), i64::from(n), lease.epoch, me.0, lease.incarnation];
                     round.changed |= tx.execute(&RELEASE, args).await? == 1;
                 }
-                (false, true)
-                    if free(&mut tx, lease, me, &instances, (now, gone_after), &mut buried)
-                        .await? =>
-                {
+                (false, true) if free(lease, me, &instances, (now, gone_after), &buried) => {
                     let args = args![job.name(), i64::from(n), lease.epoch, me.0, me.1, now];
                     if tx.execute(&TAKE, args).await? == 1 {
                         round.held.insert((job, n), Epoch(lease.epoch.0 + 1));
@@ -134,32 +140,44 @@ pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, E
     Ok(round)
 }
 
-/// Whether nobody can be working under this lease any more.
-async fn free(
+/// Makes sure that holders that have expired stay so until this transaction ends; those that renewed in
+/// time after all are left out. In the order of the list, as everybody does: rows are locked.
+async fn bury(
     tx: &mut Tx,
+    me: InstanceId,
+    leases: &BTreeMap<Partition, Lease>,
+    instances: &[Instance],
+    now: Timestamp,
+) -> Result<BTreeSet<InstanceId>, Error> {
+    let holders: BTreeSet<InstanceId> = leases.values().filter_map(|lease| lease.holder).collect();
+    let mut buried = BTreeSet::new();
+    for instance in instances {
+        let id = instance.info.id;
+        let gone = !instance.live && id != me && holders.contains(&id);
+        if gone && instance::bury(tx, id, now).await? {
+            buried.insert(id);
+        }
+    }
+    Ok(buried)
+}
+
+/// Whether nobody can be working under this lease any more.
+fn free(
     lease: &Lease,
     me: (InstanceId, Incarnation),
     instances: &[Instance],
     (now, gone_after): (Timestamp, Duration),
-    buried: &mut BTreeMap<InstanceId, bool>,
-) -> Result<bool, Error> {
-    let Some(holder) = lease.holder.filter(|holder| *holder != me.0) else { return Ok(true) };
+    buried: &BTreeSet<InstanceId>,
+) -> bool {
+    let Some(holder) = lease.holder.filter(|holder| *holder != me.0) else { return true };
     let Some(instance) = instances.iter().find(|instance| instance.info.id == holder) else {
-        return Ok(true);
+        return true;
     };
     if instance.live {
         // Started again since: the process that held it is gone.
-        return Ok(instance.incarnation > lease.incarnation);
+        return instance.incarnation > lease.incarnation;
     }
-    if !instance.left && instance.heartbeat_at.plus(gone_after) > now {
-        return Ok(false);
-    }
-    if let Some(done) = buried.get(&holder) {
-        return Ok(*done);
-    }
-    let done = instance::bury(tx, holder, now).await?;
-    buried.insert(holder, done);
-    Ok(done)
+    (instance.left || instance.heartbeat_at.plus(gone_after) <= now) && buried.contains(&holder)
 }
 
 async fn leases(tx: &mut Tx) -> Result<BTreeMap<Partition, Lease>, Error> {
