@@ -33,7 +33,7 @@ enum Task {
         filter: Option<String>,
     },
     /// The long form of the cluster's tests: every fault, in rounds, with separate roles, a NATS cluster
-    /// and a PostgreSQL standby. About ten minutes a round.
+    /// and a PostgreSQL standby. Ten to twenty minutes a round.
     Long {
         /// How many rounds.
         #[arg(long, default_value_t = 2)]
