@@ -30,17 +30,18 @@ pub struct Limit {
 
 /// This instance's part of the limits, as it changes.
 #[derive(Clone, Debug)]
-pub struct Share(Option<watch::Receiver<Held>>);
+pub struct Share(Option<watch::Receiver<Held>>, f64);
 
 impl Share {
     /// All of it: there is no other instance.
     #[must_use]
     pub fn whole() -> Self {
-        Self(None)
+        Self(None, 1.0)
     }
 
-    pub(crate) fn leased(held: watch::Receiver<Held>) -> Self {
-        Self(Some(held))
+    /// `began` is the part that was held when the process started.
+    pub(crate) fn leased(held: watch::Receiver<Held>, began: f64) -> Self {
+        Self(Some(held), began)
     }
 
     /// Between 0 and 1.
@@ -51,8 +52,13 @@ impl Share {
         if Instant::now() >= held.valid_until {
             return 0.0;
         }
-        f64::from(u32::try_from(held.epochs.len()).unwrap_or(u32::MAX)) / f64::from(SHARES)
+        part(&held)
     }
+}
+
+/// Which part of a limit is held.
+pub(crate) fn part(held: &Held) -> f64 {
+    f64::from(u32::try_from(held.epochs.len()).unwrap_or(u32::MAX)) / f64::from(SHARES)
 }
 
 /// What one key owes: how much of the burst is used and not yet earned back.
@@ -75,10 +81,10 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A meter whose present share is full.
+    /// A meter whose share is full as far as it was held from the start of the process.
     #[must_use]
     pub fn new(limit: Limit, share: Share, now: Timestamp) -> Self {
-        let burst = limit.burst * share.now();
+        let burst = limit.burst * share.now().min(share.1);
         Self { limit, share, unseen: parking_lot::Mutex::new(Owed { owed: 0.0, burst, at: now }) }
     }
 
@@ -164,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_third_of_everything() {
         let (_keep, share) = watch::channel(held(SHARES / 3));
-        let meter = Meter::new(LIMIT, Share::leased(share), at(0.0));
+        let meter = Meter::new(LIMIT, Share::leased(share, 1.0), at(0.0));
         let mut key = None;
         assert_eq!(takes(&meter, &mut key, at(0.0)), 4);
         let wait = meter.take(&mut key, at(0.0)).unwrap_err();
@@ -177,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_gained_is_empty_and_what_is_lost_takes_its_room_along() {
         let (sender, share) = watch::channel(held(SHARES / 2));
-        let meter = Meter::new(LIMIT, Share::leased(share), at(0.0));
+        let meter = Meter::new(LIMIT, Share::leased(share, 1.0), at(0.0));
         let (mut used, mut rested) = (None, None);
         assert_eq!(takes(&meter, &mut used, at(0.0)), 6);
         sender.send_replace(held(SHARES));
@@ -196,7 +202,7 @@ mod tests {
         let mut over = held(SHARES);
         over.valid_until = Instant::now();
         let (sender, share) = watch::channel(over);
-        let meter = Meter::new(LIMIT, Share::leased(share), at(0.0));
+        let meter = Meter::new(LIMIT, Share::leased(share, 1.0), at(0.0));
         assert_eq!(takes(&meter, &mut None, at(0.0)), 0);
         sender.send_replace(held(1));
         let mut key = None;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::limit::Share;
+use crate::limit::{Share, part};
 use crate::{Error, Held, InstanceInfo, Job, Load, Member, instances};
 
 /// Times of the leases; the same on all instances of an installation.
@@ -48,6 +48,8 @@ pub struct Cluster {
     leases: Arc<BTreeMap<Job, watch::Receiver<Held>>>,
     level: watch::Receiver<u32>,
     frontends: watch::Receiver<usize>,
+    /// The parts of limits that were held from the start.
+    began: Arc<BTreeMap<Job, f64>>,
 }
 
 /// Tells how busy this process is.
@@ -66,6 +68,11 @@ pub struct Service {
 /// Two rounds on hints are at least this far apart.
 const HINTED_ROUNDS_APART: Duration = Duration::from_millis(50);
 
+/// Whether it may be over in a moment.
+fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Catalog(muster_catalog::Error::Unavailable(_)))
+}
+
 /// Registers; waits for an instance that is in the way as long as it may only have vanished.
 async fn register(
     catalog: &Catalog,
@@ -77,6 +84,12 @@ async fn register(
     loop {
         let clash = match Member::register(catalog.clone(), info, options.clone()).await {
             Err(Error::Clash(clash)) => clash,
+            // Many that start at once wait for each other; on a busy machine that takes a while.
+            Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                tracing::warn!(%error, "registering is tried again");
+                tokio::time::sleep(options.renew / 6).await;
+                continue;
+            }
             other => return other,
         };
         let all = instances(catalog).await?;
@@ -119,7 +132,18 @@ impl Cluster {
         // Whoever takes old parts of the store away looks at who is registered: only now is it certain
         // that nobody has done so unseen.
         catalog.verify().await?;
-        let next = Box::pin(member.round()).await?.next;
+        let deadline = Instant::now() + options.ttl;
+        let next = loop {
+            match Box::pin(member.round()).await {
+                Ok(after) => break after.next,
+                Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                    tracing::warn!(%error, "the first look at the leases is tried again");
+                    tokio::time::sleep(options.renew / 6).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let began = Job::ALL.map(|job| (job, part(&member.leases(job).borrow()))).into();
         let leases = Job::ALL.map(|job| (job, member.leases(job))).into();
         let cluster = Self {
             id: info.id,
@@ -127,6 +151,7 @@ impl Cluster {
             leases: Arc::new(leases),
             level: member.level(),
             frontends: member.frontends(),
+            began: Arc::new(began),
         };
         // Others have to share with the newcomer.
         bus.publish(Topic::Cluster, Bytes::new());
@@ -156,7 +181,8 @@ impl Cluster {
     #[must_use]
     pub fn share(&self, job: Job) -> Share {
         debug_assert!(job.is_share(), "{job:?} is work, not a limit");
-        Share::leased(self.leases(job))
+        let began = self.began.get(&job).copied().unwrap_or(0.0);
+        Share::leased(self.leases(job), began)
     }
 
     /// How many other live instances take agents, as of the last heartbeat.
