@@ -205,25 +205,43 @@ fn works(site: &Site, kind: Kind, name: &str, args: &[&str]) -> anyhow::Result<(
     all().with_context(|| format!("{kind}, {name}\n{}", balancer.log()))
 }
 
-#[test]
-fn nginx_apache_and_haproxy_as_generated() -> anyhow::Result<()> {
-    let site = Site::start()?;
-    let plain = site.cluster.scratch().join("plain.yaml");
+/// A configuration whose instances take plain connections from the balancer, as an argument.
+fn plain(site: &Site) -> anyhow::Result<String> {
+    let path = site.cluster.scratch().join("plain.yaml");
     std::fs::write(
-        &plain,
+        &path,
         "{listeners: {plain: [operators, agents], trusted_proxies: [127.0.0.9]}, \
-                            agents: {trusted_proxies: [127.0.0.9]}}",
+         agents: {trusted_proxies: [127.0.0.9]}, drain: {delay: 5s}}",
     )?;
-    let plain = format!("--config={}", plain.display());
+    Ok(format!("--config={}", path.display()))
+}
+
+#[test]
+fn nginx_as_generated() -> anyhow::Result<()> {
+    let site = Site::start()?;
+    works(&site, Kind::Nginx, "mixed", &["--tls=mixed", "--proxy-protocol"])?;
+    works(&site, Kind::Nginx, "end", &["--tls=end"])
+}
+
+#[test]
+fn haproxy_as_generated() -> anyhow::Result<()> {
+    let site = Site::start()?;
+    works(&site, Kind::Haproxy, "mixed", &["--tls=mixed", "--proxy-protocol"])?;
+    works(&site, Kind::Haproxy, "end, plain", &["--tls=end", &plain(&site)?])
+}
+
+#[test]
+fn apache_as_generated() -> anyhow::Result<()> {
+    let site = Site::start()?;
+    works(&site, Kind::Apache, "end", &["--tls=end"])
+}
+
+#[test]
+fn who_joins_one_server_knows_all() -> anyhow::Result<()> {
+    let site = Site::start()?;
     let probe = Command::new(muster_testkit::binary()?)
         .args(["probe", &site.cluster.instance(0).addresses()[2].to_string()])
         .status()?;
     ensure!(probe.success(), "{probe}");
-    joins_all(&site)?;
-    works(&site, Kind::Nginx, "mixed", &["--tls=mixed", "--proxy-protocol"])?;
-    works(&site, Kind::Nginx, "end", &["--tls=end"])?;
-    works(&site, Kind::Haproxy, "mixed", &["--tls=mixed", "--proxy-protocol"])?;
-    works(&site, Kind::Haproxy, "end, plain", &["--tls=end", &plain])?;
-    works(&site, Kind::Haproxy, "pass", &["--tls=pass", "--proxy-protocol"])?;
-    works(&site, Kind::Apache, "end", &["--tls=end"])
+    joins_all(&site)
 }

@@ -157,7 +157,8 @@ fn nginx(dir: &Path, text: &str, from: Option<[&str; 2]>) -> anyhow::Result<Vec<
 
 fn haproxy(dir: &Path, text: &str, from: Option<[&str; 2]>) -> anyhow::Result<Vec<String>> {
     let [http, stream] = from.unwrap_or_default();
-    let mut text = text.to_owned();
+    // As many descriptors as this process may have.
+    let mut text = text.replace("maxconn 100000", "maxconn 2000");
     if from.is_some() {
         for (mode, from) in [("http", http), ("tcp", stream)] {
             // Comments may stand between the two lines.
