@@ -166,10 +166,9 @@ async fn find(state: &ApiState, caller: &Caller, no: u64) -> Result<uploads::Upl
 fn refused(error: uploads::Error) -> Problem {
     match error {
         uploads::Error::Catalog(error) => error.into(),
-        uploads::Error::Archive(error) if error.is_retryable() => Problem::unavailable(
-            "the store of files is away; try again in a moment",
-            error,
-        ),
+        uploads::Error::Archive(error) if error.is_retryable() => {
+            Problem::unavailable("the store of files is away; try again in a moment", error)
+        }
         uploads::Error::NotStored(uploads::State::Failed) => Problem::new(
             Code::Conflict,
             "the upload failed, there is nothing to read; its message says why",

@@ -119,6 +119,7 @@ impl Source {
 }
 
 /// Where a walk over objects stands.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Objects {
     Listed(ListReader),
     Walked(Walk),
@@ -152,6 +153,7 @@ impl ObjectReader {
 }
 
 /// The rows of one table, a page at a time.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Rows<'a> {
     File(TableReader),
     Live { snapshot: &'a mut Snapshot, table: Table, last: Option<Row> },

@@ -52,7 +52,8 @@ pub async fn take(
     let folder = Folder::open(dir)?;
     // First the pause: whatever the snapshot refers to is there until it ends.
     let pause = Pause::begin(catalog.clone(), "backup").await?;
-    let taken = pause.during(Taking { catalog, archive, folder: &folder, options }.run()).await;
+    let taking = Box::pin(Taking { catalog, archive, folder: &folder, options }.run());
+    let taken = Box::pin(pause.during(taking)).await;
     if let Err(error) = pause.end().await {
         tracing::warn!(%error, "the pause of deletions ends by itself in ten minutes");
     }

@@ -113,7 +113,7 @@ impl Sessions {
         };
         let mut staying = self.all();
         staying.retain(|session| !session.is_ending());
-        let (began, count) = *moving.begun.get_or_insert((Instant::now(), staying.len()));
+        let (began, count) = *moving.begun.get_or_insert_with(|| (Instant::now(), staying.len()));
         *self.moving.lock() = Some(moving);
         let passed = began.elapsed().as_secs_f64() / moving.spread.as_secs_f64().max(1e-3);
         // Rounded down: the last one goes at the end.

@@ -1,6 +1,7 @@
 //! Several instances on one catalog and one bus: who reads the catalog, and what lost, repeated and
 //! overtaking hints do.
 
+#[expect(dead_code, reason = "shared with the tests of one instance, which use more of it")]
 mod common;
 
 use std::sync::Arc;

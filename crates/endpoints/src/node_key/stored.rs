@@ -72,11 +72,7 @@ pub async fn rotate_keys(
 ///
 /// # Errors
 /// As [`rotate_keys`].
-pub async fn rotate_keys_in(
-    tx: &mut Tx,
-    seal: &secrets::Key,
-    now: Timestamp,
-) -> Result<u8, Error> {
+pub async fn rotate_keys_in(tx: &mut Tx, seal: &secrets::Key, now: Timestamp) -> Result<u8, Error> {
     let mut keys = read_to_change(tx, seal).await?;
     let gone = |key: &StoredKey| {
         key.retired_at.is_some_and(|at| at.plus(RETIRED_OVER).plus(FORGOTTEN_AFTER) <= now)

@@ -147,10 +147,10 @@ impl Delivery {
 
     fn push_cancel(&self, session: &Arc<Session>, task: TaskId) {
         let gateway = self.gateways.get(&session.agent.kind);
-        if let Some(bytes) = gateway.and_then(|gateway| gateway.cancel(task)) {
-            if session.push(Push::Cancel { task, bytes }) == Pushed::Written {
-                self.metrics.cancels.inc();
-            }
+        if let Some(bytes) = gateway.and_then(|gateway| gateway.cancel(task))
+            && session.push(Push::Cancel { task, bytes }) == Pushed::Written
+        {
+            self.metrics.cancels.inc();
         }
     }
 }

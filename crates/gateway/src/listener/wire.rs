@@ -13,6 +13,7 @@ pub type Wire = Box<Stream>;
 
 /// Encrypted up to here, or up to a balancer of ours.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and it is boxed")]
 pub enum Stream {
     /// TLS ends here.
     Tls(TlsStream<TcpStream>),

@@ -53,7 +53,10 @@ impl Osquery {
         now: Timestamp,
     ) -> Result<Caller, Refusal> {
         let node = self.judge(header, body, has_certificate, now).inspect_err(|_| {
-            self.metrics.refused_by(muster_types::AgentKind::Osquery, muster_gateway::Refusal::Unauthenticated);
+            self.metrics.refused_by(
+                muster_types::AgentKind::Osquery,
+                muster_gateway::Refusal::Unauthenticated,
+            );
         })?;
         self.presence.touch(node.agent, now);
         Ok(Caller { node })

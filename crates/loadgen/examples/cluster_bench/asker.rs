@@ -1,9 +1,8 @@
 //! Somebody who asks an instance, on a connection that stays open.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::Context;
 use muster_testkit::Cluster;
+use muster_types::{Clock, SystemClock};
 use reqwest::Certificate;
 use serde_json::{Value, json};
 
@@ -61,6 +60,5 @@ impl Asker {
 }
 
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    SystemClock.now().0
 }

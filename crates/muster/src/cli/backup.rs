@@ -191,7 +191,7 @@ pub fn exists(config: &Config) -> Result<(), CliError> {
 }
 
 /// Runs `muster restore …`.
-pub fn restore(args: Restore) -> Result<(), CliError> {
+pub fn restore(args: &Restore) -> Result<(), CliError> {
     let config = args.stores.load()?;
     identity::prepare_data_dir(&config.data_dir)?;
     let archive = archive(&config)?;

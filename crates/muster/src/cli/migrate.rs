@@ -34,9 +34,9 @@ pub enum Migrate {
 }
 
 /// Runs it.
-pub fn run(command: Migrate, format: Format) -> Result<(), CliError> {
+pub fn run(command: &Migrate, format: Format) -> Result<(), CliError> {
     let (Migrate::Status { server } | Migrate::Expand { server } | Migrate::Contract { server }) =
-        &command;
+        command;
     let config = super::config::load(server)?;
     let embedded = config.data_dir.join("catalog.db");
     if config.catalog.url.is_none() && !embedded.is_file() {
@@ -55,7 +55,7 @@ pub fn run(command: Migrate, format: Format) -> Result<(), CliError> {
             _ => Catalog::open(&url, program::beside_options()).await,
         };
         let catalog = opened.map_err(refused)?;
-        let done = act(&catalog, &command, format).await;
+        let done = act(&catalog, command, format).await;
         catalog.close().await;
         done
     })
@@ -81,6 +81,7 @@ async fn act(catalog: &Catalog, command: &Migrate, format: Format) -> Result<(),
     Ok(())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
 fn refused(error: muster_catalog::Error) -> CliError {
     CliError::new(Exit::Refused, error.to_string())
 }

@@ -73,7 +73,7 @@ fn run(args: Args) -> Result<(), CliError> {
         Command::Server { server, roles } => up::server(&server, &roles),
         Command::Agent(command) => agent::run(command),
         Command::Config(command) => config::run(command),
-        Command::Migrate(command) => migrate::run(command, output),
+        Command::Migrate(command) => migrate::run(&command, output),
         Command::Probe(args) => probe::run(&args),
         Command::Context(command) => context::run(command, output),
         Command::Artifact(ArtifactCommand::Check { file }) => plain::artifact_check(&file),
@@ -83,7 +83,7 @@ fn run(args: Args) -> Result<(), CliError> {
             beside_the_store::reset(data, config, &name)
         }
         Command::Backup(command) => backup::run(command),
-        Command::Restore(args) => backup::restore(args),
+        Command::Restore(args) => backup::restore(&args),
         Command::MigrateStore(args) => migrate_store::run(&args),
         Command::Shard(command) => shard::run(command),
         Command::Completions { shell } => {

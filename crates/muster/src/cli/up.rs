@@ -86,25 +86,26 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
     };
     let sessions = server.sessions();
     let again = || Ok(load_with(&defaults, args, &[])?);
-    let ended = server::run(server, &runtimes, telling.level.clone(), again, move |token| async move {
-        let Some(agent) = agent else {
-            banner.print();
-            return;
-        };
-        let printed = async {
-            let linked = async {
-                while sessions.is_empty() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+    let ended =
+        server::run(server, &runtimes, telling.level.clone(), again, move |token| async move {
+            let Some(agent) = agent else {
+                banner.print();
+                return;
+            };
+            let printed = async {
+                let linked = async {
+                    while sessions.is_empty() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                let linked = tokio::time::timeout(AGENT_WAIT, linked).await.is_ok();
+                banner.print();
+                if !linked {
+                    eprintln!("this machine's own agent is not connected yet; it keeps trying");
                 }
             };
-            let linked = tokio::time::timeout(AGENT_WAIT, linked).await.is_ok();
-            banner.print();
-            if !linked {
-                eprintln!("this machine's own agent is not connected yet; it keeps trying");
-            }
-        };
-        tokio::join!(agent.supervise(&token), printed);
-    });
+            tokio::join!(agent.supervise(&token), printed);
+        });
     telling.end();
     ended?;
     eprintln!("\nmuster has stopped; everything is kept in {}", data.display());

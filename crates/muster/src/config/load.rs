@@ -123,7 +123,8 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         );
     }
     if s3.endpoint.as_ref().is_some_and(|url| url.starts_with("http://")) && !s3.allow_http {
-        faults.push("archive.s3.endpoint: is plain HTTP; set allow_http if that is meant".to_owned());
+        faults
+            .push("archive.s3.endpoint: is plain HTTP; set allow_http if that is meant".to_owned());
     }
     faults.extend(front::faults(config));
     if let Err(bad) = muster_cluster::Pins::parse(&config.pins) {

@@ -11,8 +11,8 @@ use muster_types::Clock;
 
 use super::health::Ready;
 use super::listeners::{Listeners, address};
-use super::metrics;
 use super::logging::Told;
+use super::metrics;
 use super::parts::{Api, Base, Frontend, Ground, Place, Scheduler, Seeing, Workers};
 use crate::config::{Config, Skipped};
 
@@ -36,11 +36,7 @@ impl Server {
     ///
     /// # Errors
     /// With what is wrong and what to do; nothing runs then.
-    pub async fn build(
-        config: Config,
-        clock: Arc<dyn Clock>,
-        told: Told,
-    ) -> anyhow::Result<Self> {
+    pub async fn build(config: Config, clock: Arc<dyn Clock>, told: Told) -> anyhow::Result<Self> {
         let (base, listeners) = Base::open(config, clock).await?;
         let ground = Ground::open(&base).await?;
         let place = Place::join(&base, &listeners).await?;
@@ -64,8 +60,7 @@ impl Server {
             traces: told.traces,
         });
         let registry = Arc::new(registry);
-        let seeing =
-            Seeing::build(&base, &ground, &place, workers.as_ref(), &registry, told.logs);
+        let seeing = Seeing::build(&base, &ground, &place, workers.as_ref(), &registry, told.logs);
         Ok(Self {
             base,
             listeners,

@@ -6,8 +6,8 @@ use anyhow::Context;
 use muster_backup::Standing;
 use muster_bus::nats::NatsBus;
 use muster_nats::{Expected, Options};
-use muster_telemetry::doctor::Finding;
 use muster_stream::jetstream::{Begin, JetStream, JetStreamOptions, stream_names};
+use muster_telemetry::doctor::Finding;
 
 use super::names;
 

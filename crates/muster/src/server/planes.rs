@@ -10,9 +10,9 @@ use muster_bus::local::LocalBus;
 use muster_bus::nats::NatsBus;
 use muster_bus::{Bus, CountedBus};
 use muster_catalog::Catalog;
-use muster_stream::{MeasuredStream, Stream};
 use muster_stream::jetstream::JetStream;
 use muster_stream::log::{Log, LogOptions};
+use muster_stream::{MeasuredStream, Stream};
 use muster_types::ArchiveAccess;
 
 use super::nats::{self, NatsPlanes};

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use muster_testkit::{Cluster, dying, wait_for};
+use muster_types::{Clock, SystemClock};
 use reqwest::Certificate;
 use serde_json::{Value, json};
 
@@ -64,8 +65,7 @@ impl Asker {
 }
 
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    SystemClock.now().0
 }
 
 /// Whether a hunt's task has reached the fleet.

@@ -66,8 +66,9 @@ fn three_copies_from_one_file() -> anyhow::Result<()> {
         let is_copy = |one: &&serde_json::Value| {
             one["state"] == "alive" && one["name"].as_str().is_some_and(|n| n.starts_with("copy"))
         };
-        let copy =
-            |one: &serde_json::Value| (text(&one["name"]), text(&one["id"]), text(&one["addresses"]));
+        let copy = |one: &serde_json::Value| {
+            (text(&one["name"]), text(&one["id"]), text(&one["addresses"]))
+        };
         Ok(told.iter().filter(is_copy).map(copy).collect())
     };
     let three = wait_for("three copies", SOON, || {

@@ -185,7 +185,7 @@ fn a_drained_instance_moves_its_agents_and_loses_nothing() -> anyhow::Result<()>
     const AGENTS: u64 = 60;
     const ROWS: u64 = 50;
     let ground = Ground::lay()?;
-    let options = ClusterOptions::new(ground.stores.clone())
+    let options = ClusterOptions::new(ground.stores)
         .extra("drain: {delay: 500ms, spread: 4s, time: 20s}")
         .env("MUSTER_LOG__LEVEL", "warn");
     let cluster = Cluster::start(&options)?;
@@ -246,7 +246,7 @@ fn a_drained_instance_moves_its_agents_and_loses_nothing() -> anyhow::Result<()>
 #[test]
 fn a_second_signal_ends_at_once() -> anyhow::Result<()> {
     let ground = Ground::lay()?;
-    let options = ClusterOptions::new(ground.stores.clone())
+    let options = ClusterOptions::new(ground.stores)
         .instances(1)
         .extra("drain: {delay: 20s, spread: 1s, time: 30s}");
     let cluster = Cluster::start(&options)?;

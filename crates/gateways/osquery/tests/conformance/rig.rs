@@ -44,7 +44,6 @@ use crate::client::{Far, Means, Reply, enrolment};
 
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 
-
 /// A running gateway.
 pub struct Rig {
     pub far: Far,

@@ -10,13 +10,15 @@ pub(super) fn encode(sources: &Sources, out: &mut Out<'_>) -> Result<(), Error> 
     let (stream, bus) = (sources.nats.stream.as_deref(), sources.nats.bus.as_deref());
     let connections = stream.map(|stream| ("stream", stream.connection()));
     let connections = connections.into_iter().chain(bus.map(|bus| ("bus", bus.connection())));
-    let status: Vec<_> =
-        connections.map(|(name, of)| ([("connection", name)], of.status().borrow().clone())).collect();
+    let status: Vec<_> = connections
+        .map(|(name, of)| ([("connection", name)], of.status().borrow().clone()))
+        .collect();
     if status.is_empty() {
         return Ok(());
     }
     let of = |value: fn(&muster_nats::Status) -> u64| {
-        let samples = status.iter().map(move |(labels, status)| (labels as Labels<'_>, value(status)));
+        let samples =
+            status.iter().map(move |(labels, status)| (labels as Labels<'_>, value(status)));
         samples.collect::<Vec<_>>()
     };
     let connected = of(|status| u64::from(status.connected));

@@ -33,6 +33,7 @@ impl Out<'_> {
     }
 
     /// The same with labels.
+    #[expect(clippy::needless_pass_by_value, reason = "units are written where they are said")]
     pub fn counters<'l>(
         &mut self,
         name: &str,
@@ -69,6 +70,7 @@ impl Out<'_> {
     }
 
     /// The same with labels and fractions.
+    #[expect(clippy::needless_pass_by_value, reason = "units are written where they are said")]
     pub fn gauges<'l>(
         &mut self,
         name: &str,

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use super::worker::sink_options;
 use super::{Base, Ground, Place};
-use crate::server::group::Groups;
 use crate::server::front;
+use crate::server::group::Groups;
 use crate::server::health::{self, Ready};
 use crate::server::operators::Operators;
 use crate::server::planes::{archive_url, catalog_url};

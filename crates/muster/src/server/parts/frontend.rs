@@ -20,8 +20,8 @@ use crate::install::Install;
 use crate::server::advertised::Advertised;
 use crate::server::group::Groups;
 use crate::server::health::{self, Ready};
-use crate::server::{front, osquery};
 use crate::server::runtimes::Runtimes;
+use crate::server::{front, osquery};
 
 /// What serves agents. Built on every instance, since others read its counters; serves only with the
 /// role.
@@ -115,7 +115,17 @@ impl Frontend {
         .await?;
         let (osquery, ring) = (built.server, built.ring);
         let directory = ground.directory.clone();
-        Ok(Self { sessions, admissions, metrics, delivery, native, osquery, ring, options, directory })
+        Ok(Self {
+            sessions,
+            admissions,
+            metrics,
+            delivery,
+            native,
+            osquery,
+            ring,
+            options,
+            directory,
+        })
     }
 
     /// Serves agents, on an instance with the role.
@@ -151,7 +161,7 @@ impl Frontend {
         // Last what osquery agents are told on any other path: no empty body, which they would
         // take for success.
         let fallback = muster_gateway_native::router(self.native)
-            .merge(crate::install::router(install(base, advertised.clone())))
+            .merge(crate::install::router(install(base, advertised)))
             .merge(health::probes(ready))
             .merge(self.osquery.router());
         let serving = muster_gateway::listener::serve(
