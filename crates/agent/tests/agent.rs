@@ -306,20 +306,21 @@ async fn a_server_that_drains_or_dies_is_left_for_another_at_once() {
     let gone = Server::start(&ca).await.url();
     options.servers.push(gone.parse().unwrap());
     let agent = Running::start(options);
+    // Whichever it is at: it is sent away for an hour, and soon at the other.
+    let (mut link, at_first) = tokio::select! {
+        link = first.link() => (link, true),
+        link = second.link() => (link, false),
+    };
+    let hello = link.challenge().await;
+    link.welcome(hello.agent_no, "").await;
+    link.say(Bye { reason: "draining".into(), retry_after_ms: 3_600_000 }).await;
+    let (one, other) = if at_first { (first, &mut second) } else { (second, &mut first) };
     for _ in 0..3 {
-        // Whichever it is at: it is sent away for an hour, and soon at the other.
-        let (mut link, at_first) = tokio::select! {
-            link = first.link() => (link, true),
-            link = second.link() => (link, false),
-        };
-        let hello = link.challenge().await;
-        link.welcome(hello.agent_no, "").await;
-        link.say(Bye { reason: "draining".into(), retry_after_ms: 3_600_000 }).await;
-        let other = if at_first { &mut second } else { &mut first };
         // Within the patience of this test, which is no hour.
         let (link, _) = other.welcomed().await;
-        // It dies.
+        // It dies, and is found again: nobody else has it.
         drop(link);
     }
+    drop(one);
     agent.stop().await;
 }

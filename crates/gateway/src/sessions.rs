@@ -117,7 +117,7 @@ impl Sessions {
         *self.moving.lock() = Some(moving);
         let passed = began.elapsed().as_secs_f64() / moving.spread.as_secs_f64().max(1e-3);
         // Rounded down: the last one goes at the end.
-        let may_stay = (count as f64 * (1.0 - passed)).max(0.0).floor() as usize;
+        let may_stay = (count as f64 * (1.0 - passed) + 1e-6).max(0.0).floor() as usize;
         let moved = staying.len().saturating_sub(may_stay);
         for session in staying.into_iter().take(moved) {
             session.close(CloseReason::Elsewhere);
