@@ -82,8 +82,11 @@ fn a_full_disk() -> anyhow::Result<()> {
     let made = server.json(&["user", "create", "vera"])?;
     assert!(made["one_time_password"].is_string(), "{made}");
     server.ok(&["hunt", "delete", &first.to_string(), "--yes"])?;
-    let doctor = server.tell(&["doctor"])?;
-    assert!(doctor.code == 1 && doctor.out.contains("intake has stopped"), "{doctor:?}");
+    // Instances report of themselves once a minute.
+    wait_for("the doctor to be told", 2 * SOON, || {
+        let doctor = server.tell(&["doctor"])?;
+        Ok((doctor.code == 1 && doctor.out.contains("intake stops")).then_some(()))
+    })?;
 
     std::fs::remove_file(filler)?;
     let all = server.covered(second, "what was refused to come again", |c| c.is_complete(30))?;

@@ -16,13 +16,14 @@ use crate::support::{Ask, SOON};
 /// A copy as it is told: name, id, addresses.
 type Copy = (String, String, String);
 
-/// Ports that are free together.
-fn range(count: u16) -> anyhow::Result<String> {
+/// Three ranges of ports that are free, none of which overlap.
+fn ranges(each: u16) -> anyhow::Result<[String; 3]> {
     for _ in 0..200 {
         let first = steady_port()?;
         let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (first..first + count).all(free) {
-            return Ok(format!("127.0.0.1:{first}-{}", first + count - 1));
+        if (first..first + 3 * each).all(free) {
+            let from = |n: u16| first + n * each;
+            return Ok([0, 1, 2].map(|n| format!("127.0.0.1:{}-{}", from(n), from(n + 1) - 1)));
         }
     }
     anyhow::bail!("no range of ports is free")
@@ -43,7 +44,7 @@ fn three_copies_from_one_file() -> anyhow::Result<()> {
     // The first instance makes the administrator and stays; the copies are beside it.
     let cluster = Cluster::start(&options)?;
     let data = dir.path().join("data");
-    let [operators, agents, metrics] = [range(3)?, range(3)?, range(3)?];
+    let [operators, agents, metrics] = ranges(3)?;
     let start = || {
         let mut command = dying(&binary()?);
         command
