@@ -40,6 +40,8 @@ impl Error {
         match self {
             Self::Catalog(error) => error.is_retryable(),
             Self::Archive(error) => error.is_retryable(),
+            // What a scan met comes back as the engine's error, with ours somewhere behind it.
+            Self::Engine(error) => is_away_behind(&**error),
             _ => false,
         }
     }
@@ -56,6 +58,21 @@ impl Error {
         }
         text
     }
+}
+
+/// Whether a store that is away is the cause of an error.
+fn is_away_behind(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(archive) = error.downcast_ref::<muster_archive::Error>() {
+            return archive.is_retryable();
+        }
+        if let Some(catalog) = error.downcast_ref::<muster_catalog::Error>() {
+            return catalog.is_retryable();
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Our own errors travel through the engine.
