@@ -1,8 +1,9 @@
 //! Hunts: what is asked of which endpoints, and what became of it.
 //!
-//! A hunt is a row of the catalog, changed by compare-and-set. The dispatcher alone writes who is
-//! recruited (waves), the fold alone what became of them ([`ShardProgress`]). [`Hunts`] follows both in
-//! memory: it answers which agent has work, and gives every endpoint in a hunt's scope exactly one
+//! A hunt is a row of the catalog, changed by compare-and-set. A question's first wave is committed with
+//! it; after that the dispatcher alone writes who is recruited (waves), the fold alone what became of them
+//! ([`ShardProgress`]). [`Hunts`] follows both in memory: it answers which agent has work, and gives
+//! every endpoint in a hunt's scope exactly one
 //! outcome, so that outcomes sum to the scope.
 
 mod batch;

@@ -1,6 +1,6 @@
 //! The dispatcher: recruits agents for running hunts, and ends hunts that are over.
 //!
-//! It alone writes who is recruited. A hunt belongs to partition `number % 16` of the leased job; every
+//! After a first wave that is committed with the question it alone writes who is recruited. A hunt belongs to partition `number % 16` of the leased job; every
 //! write compares the hunt's wave and epoch, so that of two dispatchers that believe to hold a
 //! partition one changes nothing, and nobody is recruited twice. What is due comes from database time in the
 //! same transaction, so the rate is exact whoever dispatches.
