@@ -1,35 +1,7 @@
 //! Counters as plain atomics; whoever serves metrics reads them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use muster_types::AgentKind;
-
-/// A number that is counted.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// One more.
-    pub fn inc(&self) {
-        self.add(1);
-    }
-
-    /// So many more.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// One less, for what rises and falls.
-    pub fn dec(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The value.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+pub use muster_types::measure::Counter;
 
 /// Why something was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
