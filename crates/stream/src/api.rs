@@ -82,7 +82,8 @@ pub trait Stream: Send + Sync {
     /// returned in the order of the records.
     ///
     /// # Errors
-    /// [`AppendError`].
+    /// [`AppendError`]. Records that were refused may have been written in spite of it, but only before
+    /// anything that was appended to their shard later, by whomever.
     ///
     /// # Cancel safety
     /// When dropped the records may or may not be written.

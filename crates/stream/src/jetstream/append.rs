@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use muster_types::{Pos, Record, SHARDS, Shard};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::layout::RECORDS_MAX;
 use super::message::Frames;
@@ -57,6 +57,7 @@ async fn try_append(shared: &Arc<Shared>, records: &[Record]) -> Result<Vec<Pos>
     let cost = bytes as u64 + parts.len() as u64 * shared.message_cost();
     shared.usage.admit(class, cost)?;
 
+    let since = Instant::now();
     let mut waiting = Vec::with_capacity(parts.len());
     let mut parts = parts.into_iter().peekable();
     while let Some(first) = parts.next() {
@@ -68,7 +69,7 @@ async fn try_append(shared: &Arc<Shared>, records: &[Record]) -> Result<Vec<Pos>
         while let Some(Part { frames, places, .. }) = next {
             let (reply, answer) = oneshot::channel();
             let cost = frames.bytes.len() as u64 + shared.message_cost();
-            chunks.push(Chunk { frames, class, cost, failed: failed.clone(), reply });
+            chunks.push(Chunk { frames, class, cost, since, failed: failed.clone(), reply });
             waiting.push((places, answer));
             next = parts.next_if(|part| part.shard == shard);
         }

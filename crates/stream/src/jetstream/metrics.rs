@@ -15,6 +15,8 @@ pub struct Metrics {
     pub messages: AtomicU64,
     /// Time from sending a message to its acknowledgement, in all.
     pub message_nanos: AtomicU64,
+    /// Messages sent again because another instance wrote to the shard at the same time.
+    pub conflicts: AtomicU64,
     /// Appends refused because there was no room.
     pub refused: AtomicU64,
     /// Appends refused because NATS was away or did not answer.

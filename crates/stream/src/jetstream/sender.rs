@@ -1,4 +1,11 @@
 //! From the queue of a shard to the servers: one message at a time, of all that has queued.
+//!
+//! # What was refused does not come back
+//! A message that nobody waits for any more may still lie in a socket, and reach the servers when a cut
+//! heals. Its agent has sent the rows again by then, through another instance. So every message names
+//! the last one of its shard that its sender knows of, and the servers refuse it when there is a newer
+//! one: it is stored right after the one it names, or never. Two instances that write to one shard at
+//! the same time meet by this as well: one is refused, is told the newer number, and sends again.
 
 use std::collections::VecDeque;
 use std::error::Error as _;
@@ -8,11 +15,12 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
 use muster_types::{Class, Pos, Shard};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::layout::{self, RECORDS_MAX};
@@ -21,8 +29,8 @@ use super::metrics::Metrics;
 use super::shared::Shared;
 use crate::{AppendError, quota};
 
-/// How long a message may take to be acknowledged. What has queued behind it is refused with it, so an
-/// append takes no longer either.
+/// How long an append waits in all, in the queue and for the acknowledgement. What has queued behind a
+/// message that failed is refused with it.
 pub const PUBLISH_WAIT: Duration = Duration::from_secs(3);
 
 /// Records are packed up to this; a larger one travels alone. A server's cost per message vanishes
@@ -37,6 +45,8 @@ pub(super) struct Chunk {
     pub(super) class: Class,
     /// Bytes it was admitted with.
     pub(super) cost: u64,
+    /// When its append began to wait.
+    pub(super) since: Instant,
     /// An earlier part of the same append and shard was not stored, so this must not be either.
     pub(super) failed: Arc<AtomicBool>,
     pub(super) reply: Reply,
@@ -80,7 +90,7 @@ impl Queue {
 /// Sends for one shard until `stop`; what is queued then is refused.
 pub(super) async fn run(shared: Arc<Shared>, shard: Shard, stop: CancellationToken) {
     let queue = &shared.queues[shard.index()];
-    let subject = shared.subject(shard);
+    let mut line = Line { shard, subject: shared.subject(shard), last: 0 };
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -91,7 +101,7 @@ pub(super) async fn run(shared: Arc<Shared>, shard: Shard, stop: CancellationTok
             if chunks.is_empty() {
                 break;
             }
-            send(&shared, shard, &subject, chunks).await;
+            send(&shared, &mut line, chunks).await;
         }
     }
     for chunk in queue.take_all() {
@@ -99,22 +109,31 @@ pub(super) async fn run(shared: Arc<Shared>, shard: Shard, stop: CancellationTok
     }
 }
 
-async fn send(shared: &Shared, shard: Shard, subject: &str, chunks: Vec<Chunk>) {
+/// What the sender of a shard knows.
+struct Line {
+    shard: Shard,
+    subject: String,
+    /// The sequence of the shard's last message, as the servers said last.
+    last: u64,
+}
+
+async fn send(shared: &Shared, line: &mut Line, chunks: Vec<Chunk>) {
     let (chunks, dropped): (Vec<Chunk>, Vec<Chunk>) = chunks.into_iter().partition(|chunk| {
         // Nobody waits for it any more, or what was before it is missing.
-        !chunk.reply.is_closed() && !chunk.failed.load(Ordering::Relaxed)
+        let wanted = !chunk.reply.is_closed() && chunk.since.elapsed() < PUBLISH_WAIT;
+        wanted && !chunk.failed.load(Ordering::Relaxed)
     });
-    let before_it = AppendError::Unavailable("what was before it was not stored".to_owned());
+    let too_late =
+        AppendError::Unavailable("what was before it was not stored, or not in time".to_owned());
     for chunk in dropped {
-        refuse(shared, chunk, &before_it);
+        refuse(shared, chunk, &too_late);
     }
-    if chunks.is_empty() {
-        return;
-    }
+    let Some(oldest) = chunks.iter().map(|chunk| chunk.since).min() else { return };
+    let shard = line.shard;
     let payload = message::encode(chunks.iter().map(|chunk| &chunk.frames.bytes[..]));
     let begun = Instant::now();
     let bytes = payload.len() as u64;
-    match publish(shared, subject.to_owned(), payload).await {
+    match publish(shared, line, payload, oldest + PUBLISH_WAIT).await {
         Ok(sequence) => {
             let metrics = &shared.metrics;
             Metrics::add(&metrics.messages, 1);
@@ -153,44 +172,106 @@ fn refuse(shared: &Shared, chunk: Chunk, error: &AppendError) {
     let _ = chunk.reply.send(Err(error.clone()));
 }
 
-/// Publishes and waits for the acknowledgement. Whatever goes wrong, it may have been stored.
+/// How an attempt to publish ended.
+enum Attempt {
+    Stored(u64),
+    /// Another message is the shard's last; its sequence, where the server says it.
+    Behind(Option<u64>),
+    Failed(AppendError),
+}
+
+/// The pause when a server says that another message is on its way to the shard, but not which.
+const ANOTHER_PASSES: Duration = Duration::from_millis(1);
+
+/// Publishes until it is acknowledged, for as long as somebody waits. Whatever goes wrong, it may have
+/// been stored, as the shard's next message and not later.
 async fn publish(
     shared: &Shared,
-    subject: String,
+    line: &mut Line,
     payload: bytes::Bytes,
+    deadline: Instant,
 ) -> Result<u64, AppendError> {
-    let unavailable = |why: String| AppendError::Unavailable(why);
+    // Readers of this process may have seen more; if the stream was made anew, less.
+    line.last = line.last.max(shared.seen(line.shard));
+    loop {
+        match attempt(shared, line, payload.clone(), deadline).await {
+            Attempt::Stored(sequence) => {
+                line.last = sequence;
+                return Ok(sequence);
+            }
+            Attempt::Behind(last) => {
+                Metrics::add(&shared.metrics.conflicts, 1);
+                match last {
+                    Some(last) => line.last = last,
+                    None => sleep(ANOTHER_PASSES).await,
+                }
+                // This process may have stood still since, and the agent gone elsewhere.
+                if Instant::now() >= deadline {
+                    return Err(AppendError::Unavailable("others were faster".to_owned()));
+                }
+            }
+            Attempt::Failed(error) => return Err(error),
+        }
+    }
+}
+
+async fn attempt(
+    shared: &Shared,
+    line: &Line,
+    payload: bytes::Bytes,
+    deadline: Instant,
+) -> Attempt {
+    let unavailable = |why: String| Attempt::Failed(AppendError::Unavailable(why));
     let mut status = shared.connection.status();
     let connects = {
         let now = status.borrow_and_update();
-        // Else it would lie in the client's buffer and be stored long after it was refused.
+        // It would lie in the client's buffer, and agents hear sooner what they can do about it.
         if !now.connected {
-            return Err(unavailable("NATS is away".to_owned()));
+            return unavailable("NATS is away".to_owned());
         }
         now.connects
     };
     let lost = status.wait_for(|now| !now.connected || now.connects != connects);
-    let acknowledged = async { shared.context.publish(subject, payload).await?.await };
+    let message =
+        PublishMessage::build().payload(payload).expected_last_subject_sequence(line.last);
+    let acknowledged =
+        async { shared.context.send_publish(line.subject.clone(), message).await?.await };
     let answer = tokio::select! {
-        answer = tokio::time::timeout(PUBLISH_WAIT, acknowledged) => answer,
-        _ = lost => return Err(unavailable("the connection to NATS was lost".to_owned())),
+        answer = timeout_at(deadline, acknowledged) => answer,
+        _ = lost => return unavailable("the connection to NATS was lost".to_owned()),
     };
     match answer {
-        Ok(Ok(ack)) => Ok(ack.sequence),
-        Ok(Err(error)) if is_full(&error) => Err(quota::full()),
+        Ok(Ok(ack)) => Attempt::Stored(ack.sequence),
+        Ok(Err(error)) if is_full(&error) => Attempt::Failed(quota::full()),
         Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
-            Err(unavailable("NATS has no leader for the stream".to_owned()))
+            unavailable("NATS has no leader for the stream".to_owned())
         }
-        Ok(Err(error)) => {
+        Ok(Err(error)) => behind(&error).unwrap_or_else(|| {
             let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-            Err(unavailable(format!("{error}{source}")))
+            unavailable(format!("{error}{source}"))
+        }),
+        Err(_) => unavailable("NATS does not answer".to_owned()),
+    }
+}
+
+/// When the message was refused because of another: `wrong last sequence: 12`, where the number may be
+/// missing.
+fn behind(error: &PublishError) -> Option<Attempt> {
+    let error = error.source()?.downcast_ref::<jetstream::Error>()?;
+    match error.error_code() {
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE => {
+            let text = error.to_string();
+            let digits = text.split("wrong last sequence: ").nth(1)?;
+            let digits = digits.split(|c: char| !c.is_ascii_digit()).next()?;
+            Some(Attempt::Behind(digits.parse().ok()))
         }
-        Err(_) => Err(unavailable("NATS does not answer".to_owned())),
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Some(Attempt::Behind(None)),
+        _ => None,
     }
 }
 
 /// The servers have no room.
-fn is_full(error: &jetstream::context::PublishError) -> bool {
+fn is_full(error: &PublishError) -> bool {
     let source = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
     source.is_some_and(|error| {
         matches!(

@@ -36,6 +36,8 @@ pub(super) fn encode(sources: &Sources, out: &mut Out<'_>) -> Result<(), Error> 
         let help = "Time from sending messages of records to their acknowledgements, in all";
         let seconds = get(&metrics.message_nanos) as f64 / 1e9;
         out.seconds("nats_message_duration", help, seconds)?;
+        let help = "Messages of records sent again, as another instance wrote to the shard at the same time";
+        out.counter("nats_messages_resent", help, PLAIN, get(&metrics.conflicts))?;
         let help = "Times that reading the stream began again";
         out.counter("nats_reread", help, PLAIN, get(&metrics.reread))?;
         let usable = u64::from(stream.problem().is_none());

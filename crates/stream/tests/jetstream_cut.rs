@@ -1,0 +1,137 @@
+//! A connection to NATS that is cut in silence: what was refused meanwhile must not come after what
+//! was stored instead of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_nats::Options;
+use muster_stream::conformance::{content, read, record};
+use muster_stream::jetstream::{JetStream, JetStreamOptions};
+use muster_stream::{AppendError, Stream};
+use muster_testkit::Nats;
+use muster_types::Pos;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// A way to a server that can be cut: then nothing passes, no connection ends, and what is sent
+/// arrives when the cut heals.
+struct Way {
+    url: String,
+    cut: watch::Sender<bool>,
+}
+
+impl Way {
+    async fn to(nats: &Nats) -> Self {
+        let server = nats.url().trim_start_matches("nats://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("nats://{}", listener.local_addr().unwrap());
+        let cut = watch::Sender::new(false);
+        let state = cut.subscribe();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                let ((from, to), (back_from, back_to)) = (client.into_split(), server.into_split());
+                tokio::spawn(carry(from, back_to, state.clone()));
+                tokio::spawn(carry(back_from, to, state.clone()));
+            }
+        });
+        Self { url, cut }
+    }
+
+    fn cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
+    }
+}
+
+/// Also what is on its way when the sender closes arrives, as the kernel sees to.
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n) = from.read(&mut buffer).await {
+        if cut.wait_for(|cut| !cut).await.is_err() || n == 0 {
+            return;
+        }
+        if to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn open(url: &str) -> Arc<JetStream> {
+    let options = JetStreamOptions::new(Options::new(url, "test"), 1 << 30);
+    JetStream::open(JetStreamOptions { replicas: 1, ..options }).await.unwrap()
+}
+
+/// All there is, and it is so many.
+async fn contents(stream: &JetStream, count: usize) -> Vec<String> {
+    let shard = record(1, "").shard();
+    let mut reader = stream.reader(vec![(shard, Pos(0))]).await.unwrap();
+    let read = read(&mut *reader, count).await;
+    let more = tokio::time::timeout(Duration::from_millis(500), reader.next(1 << 20)).await;
+    assert!(more.is_err(), "{more:?}");
+    read.iter().map(|entry| String::from_utf8_lossy(&content(entry)).into_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cut_held_back_is_not_stored_after_what_came_instead() {
+    let nats = Nats::start().unwrap();
+    let way = Way::to(&nats).await;
+    let (cut_off, other) = (open(&way.url).await, open(&nats.url()).await);
+    cut_off.append(vec![record(1, "before")]).await.unwrap();
+    way.cut(true);
+    let refused = cut_off.append(vec![record(1, "lines")]).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    // The agent goes elsewhere, twice.
+    other.append(vec![record(1, "lines")]).await.unwrap();
+    other.append(vec![record(1, "more")]).await.unwrap();
+    way.cut(false);
+    // Once this one can append again all that was held back has arrived.
+    let begun = tokio::time::Instant::now();
+    while cut_off.append(vec![record(1, "after")]).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(40));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(contents(&other, 4).await, ["before", "lines", "more", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cut_held_back_may_be_stored_when_nothing_came_instead() {
+    let nats = Nats::start().unwrap();
+    let way = Way::to(&nats).await;
+    let (cut_off, other) = (open(&way.url).await, open(&nats.url()).await);
+    cut_off.append(vec![record(1, "before")]).await.unwrap();
+    way.cut(true);
+    cut_off.append(vec![record(1, "lines")]).await.unwrap_err();
+    way.cut(false);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // It was: the test above would not tell a cut that loses everything.
+    assert_eq!(contents(&other, 2).await, ["before", "lines"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_write_to_one_shard_get_along() {
+    const EACH: usize = 200;
+    let nats = Nats::start().unwrap();
+    let streams = [open(&nats.url()).await, open(&nats.url()).await, open(&nats.url()).await];
+    let writers = streams.iter().enumerate().map(|(writer, stream)| async move {
+        for number in 0..EACH {
+            let text = format!("{writer} {number:03}");
+            stream.append(vec![record(1, &text)]).await.unwrap();
+        }
+    });
+    futures_util::future::join_all(writers).await;
+    let read = contents(&streams[0], EACH * streams.len()).await;
+    for writer in 0..streams.len() {
+        let own: Vec<&String> =
+            read.iter().filter(|text| text.starts_with(&writer.to_string())).collect();
+        assert_eq!(own.len(), EACH);
+        assert!(own.is_sorted());
+    }
+    let conflicts = |stream: &Arc<JetStream>| {
+        stream.metrics().conflicts.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    println!("sent again: {:?}", streams.each_ref().map(conflicts));
+    assert!(streams.iter().map(conflicts).sum::<u64>() > 0);
+}
