@@ -69,8 +69,6 @@ pub struct Hunts {
     pub found: u64,
     /// For many rows.
     pub many: u64,
-    /// A label that follows what the first one found.
-    pub label: Option<String>,
 }
 
 /// Everything that runs. Fields end in this order: agents, servers, stores.
@@ -97,6 +95,8 @@ pub struct World {
     pub hosts: u64,
     /// Names of endpoints with planted evidence.
     pub planted: BTreeSet<String>,
+    /// Labels that follow what the hunts for the evidence found, one of each round.
+    pub labels: Vec<String>,
     rounds: u64,
     _dir: TempDir,
 }
@@ -154,6 +154,7 @@ impl World {
             agents: shape.agents,
             hosts: shape.hosts,
             planted,
+            labels: Vec::new(),
             rounds: 0,
             _dir: dir,
         };
@@ -192,17 +193,21 @@ impl World {
         let paced = ["--rate", "40", "--canary", "0", "--where", "agent_kind = 'native'"];
         let hunt = |sql: &str| operator.hunt(&[&["--sql", sql], &paced[..]].concat());
         let (found, many) = (hunt(FOUND)?, hunt(MANY)?);
-        let label = has_sql()?.then(|| format!("found-{}", self.rounds));
-        if let Some(label) = &label {
-            operator.json(&["label", "create", label])?;
+        if has_sql()? {
+            let label = format!("found-{}", self.rounds);
+            operator.json(&["label", "create", &label])?;
             let rule = format!("SELECT endpoint FROM hunt_{found}");
-            operator.json(&["label", "rule", "set", label, &rule])?;
+            operator.json(&["label", "rule", "set", &label, &rule])?;
+            self.labels.push(label);
         }
-        Ok(Hunts { found, many, label })
+        Ok(Hunts { found, many })
     }
 
     /// Ends agents in order and checks their last words.
     pub fn finish(self) -> anyhow::Result<()> {
+        for label in &self.labels {
+            crate::truth::applied_once(&self, label)?;
+        }
         crate::truth::last(self)
     }
 }
