@@ -101,6 +101,12 @@ impl Options {
         format!("{scheme}://{}", hosts.collect::<Vec<_>>().join(","))
     }
 
+    /// Whether a server without TLS is refused: else whoever answers in its place is told the password.
+    fn wants_tls(&self) -> bool {
+        let settings = [&self.ca, &self.certificate, &self.key];
+        self.url.starts_with("tls://") || settings.iter().any(|setting| setting.is_some())
+    }
+
     /// What the client library is told, except for events.
     pub(crate) async fn prepare(&self) -> Result<ConnectOptions, ConnectError> {
         let mut options = ConnectOptions::new()
@@ -112,7 +118,7 @@ impl Options {
             .ignore_discovered_servers()
             .reconnect_delay_callback(backoff::before)
             .subscription_capacity(self.subscription_capacity)
-            .require_tls(self.url.starts_with("tls://"));
+            .require_tls(self.wants_tls());
         if !self.echo {
             options = options.no_echo();
         }
@@ -174,6 +180,13 @@ mod tests {
             servers.iter().map(|s| format!("{}:{}", s.host(), s.port())).collect();
         assert_eq!(shown, ["a:1", "b:4222", "c:3"]);
         assert!(servers.iter().all(ServerAddr::tls_required));
+    }
+
+    #[test]
+    fn who_names_certificates_is_not_served_without_tls() {
+        let plain = Options::new("nats://a", "x");
+        assert!(!plain.wants_tls() && Options::new("tls://a", "x").wants_tls());
+        assert!(Options { ca: Some("ca.pem".into()), ..plain }.wants_tls());
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::fmt;
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// The oldest that streams can be read from: consumers with several subjects came with it.
-    pub const OLDEST: Self = Self(2, 10, 0);
+    /// The oldest whose clusters check on all replicas alike which message a sender expects to be the
+    /// last of a subject.
+    pub const OLDEST: Self = Self(2, 11, 0);
 
     /// Reads `2.15.1` or `2.12.0-RC.1`.
     #[must_use]

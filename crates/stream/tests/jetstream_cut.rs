@@ -24,7 +24,9 @@ struct Way {
 
 impl Way {
     async fn to(nats: &Nats) -> Self {
-        let server = nats.url().trim_start_matches("nats://").to_owned();
+        // The first server, where there are several.
+        let url = nats.url();
+        let server = url.trim_start_matches("nats://").split(',').next().unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("nats://{}", listener.local_addr().unwrap());
         let cut = watch::Sender::new(false);
@@ -58,9 +60,10 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::
     }
 }
 
-async fn open(url: &str) -> Arc<JetStream> {
+async fn open(url: &str, nats: &Nats) -> Arc<JetStream> {
     let options = JetStreamOptions::new(Options::new(url, "test"), 1 << 30);
-    JetStream::open(JetStreamOptions { replicas: 1, ..options }).await.unwrap()
+    let replicas = nats.node_count();
+    JetStream::open(JetStreamOptions { replicas, ..options }).await.unwrap()
 }
 
 /// All there is, and it is so many.
@@ -75,23 +78,27 @@ async fn contents(stream: &JetStream, count: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_cut_held_back_is_not_stored_after_what_came_instead() {
-    let nats = Nats::start().unwrap();
-    let way = Way::to(&nats).await;
-    let (cut_off, other) = (open(&way.url).await, open(&nats.url()).await);
-    cut_off.append(vec![record(1, "before")]).await.unwrap();
+    is_not_stored_after(&Nats::start().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_it_in_a_cluster() {
+    is_not_stored_after(&Nats::cluster().unwrap()).await;
+}
+
+async fn is_not_stored_after(nats: &Nats) {
+    let way = Way::to(nats).await;
+    let (cut_off, other) = (open(&way.url, nats).await, open(&nats.url(), nats).await);
+    insist(&cut_off, "before").await;
     way.cut(true);
     let refused = cut_off.append(vec![record(1, "lines")]).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     // The agent goes elsewhere, twice.
-    other.append(vec![record(1, "lines")]).await.unwrap();
-    other.append(vec![record(1, "more")]).await.unwrap();
+    insist(&other, "lines").await;
+    insist(&other, "more").await;
     way.cut(false);
     // Once this one can append again all that was held back has arrived.
-    let begun = tokio::time::Instant::now();
-    while cut_off.append(vec![record(1, "after")]).await.is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(40));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    insist(&cut_off, "after").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(contents(&other, 4).await, ["before", "lines", "more", "after"]);
 }
@@ -100,7 +107,7 @@ async fn what_a_cut_held_back_is_not_stored_after_what_came_instead() {
 async fn what_a_cut_held_back_may_be_stored_when_nothing_came_instead() {
     let nats = Nats::start().unwrap();
     let way = Way::to(&nats).await;
-    let (cut_off, other) = (open(&way.url).await, open(&nats.url()).await);
+    let (cut_off, other) = (open(&way.url, &nats).await, open(&nats.url(), &nats).await);
     cut_off.append(vec![record(1, "before")]).await.unwrap();
     way.cut(true);
     cut_off.append(vec![record(1, "lines")]).await.unwrap_err();
@@ -112,13 +119,31 @@ async fn what_a_cut_held_back_may_be_stored_when_nothing_came_instead() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_that_write_to_one_shard_get_along() {
-    const EACH: usize = 200;
-    let nats = Nats::start().unwrap();
-    let streams = [open(&nats.url()).await, open(&nats.url()).await, open(&nats.url()).await];
+    get_along(&Nats::start().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_write_to_one_shard_of_a_cluster_get_along() {
+    get_along(&Nats::cluster().unwrap()).await;
+}
+
+/// Appends until it works, as an agent does: a new cluster may still choose its leaders.
+async fn insist(stream: &JetStream, text: &str) {
+    let begun = tokio::time::Instant::now();
+    while let Err(error) = stream.append(vec![record(1, text)]).await {
+        assert!(begun.elapsed() < Duration::from_secs(40), "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn get_along(nats: &Nats) {
+    const EACH: usize = 100;
+    let url = nats.url();
+    let streams = [open(&url, nats).await, open(&url, nats).await, open(&url, nats).await];
     let writers = streams.iter().enumerate().map(|(writer, stream)| async move {
         for number in 0..EACH {
             let text = format!("{writer} {number:03}");
-            stream.append(vec![record(1, &text)]).await.unwrap();
+            insist(stream, &text).await;
         }
     });
     futures_util::future::join_all(writers).await;

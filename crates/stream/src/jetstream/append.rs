@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use muster_types::{Pos, Record, SHARDS, Shard};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::layout::RECORDS_MAX;
 use super::message::Frames;
 use super::metrics::Metrics;
-use super::sender::{Chunk, PACK_BYTES};
+use super::sender::{Chunk, Moment, PACK_BYTES};
 use super::shared::{QUEUE_KIB, Shared};
 use crate::{AppendError, quota};
 
@@ -57,7 +57,7 @@ async fn try_append(shared: &Arc<Shared>, records: &[Record]) -> Result<Vec<Pos>
     let cost = bytes as u64 + parts.len() as u64 * shared.message_cost();
     shared.usage.admit(class, cost)?;
 
-    let since = Instant::now();
+    let since = Moment::now();
     let mut waiting = Vec::with_capacity(parts.len());
     let mut parts = parts.into_iter().peekable();
     while let Some(first) = parts.next() {

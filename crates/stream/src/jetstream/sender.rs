@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
@@ -46,10 +46,35 @@ pub(super) struct Chunk {
     /// Bytes it was admitted with.
     pub(super) cost: u64,
     /// When its append began to wait.
-    pub(super) since: Instant,
+    pub(super) since: Moment,
     /// An earlier part of the same append and shard was not stored, so this must not be either.
     pub(super) failed: Arc<AtomicBool>,
     pub(super) reply: Reply,
+}
+
+impl Chunk {
+    /// Whether somebody still waits for it, as far as this process can know.
+    fn is_awaited(&self) -> bool {
+        !self.reply.is_closed() && self.since.elapsed() < PUBLISH_WAIT
+    }
+}
+
+/// A moment by two clocks. The monotonic one stands still while a virtual machine does, and the
+/// other may be set back; who waits elsewhere has waited for as long as either says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { monotonic: Instant::now(), wall: SystemTime::now() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
 }
 
 /// What waits for one shard. Bounded by the room all appends share.
@@ -120,20 +145,21 @@ struct Line {
 async fn send(shared: &Shared, line: &mut Line, chunks: Vec<Chunk>) {
     let (chunks, dropped): (Vec<Chunk>, Vec<Chunk>) = chunks.into_iter().partition(|chunk| {
         // Nobody waits for it any more, or what was before it is missing.
-        let wanted = !chunk.reply.is_closed() && chunk.since.elapsed() < PUBLISH_WAIT;
-        wanted && !chunk.failed.load(Ordering::Relaxed)
+        chunk.is_awaited() && !chunk.failed.load(Ordering::Relaxed)
     });
     let too_late =
         AppendError::Unavailable("what was before it was not stored, or not in time".to_owned());
     for chunk in dropped {
         refuse(shared, chunk, &too_late);
     }
-    let Some(oldest) = chunks.iter().map(|chunk| chunk.since).min() else { return };
+    if chunks.is_empty() {
+        return;
+    }
     let shard = line.shard;
     let payload = message::encode(chunks.iter().map(|chunk| &chunk.frames.bytes[..]));
     let begun = Instant::now();
     let bytes = payload.len() as u64;
-    match publish(shared, line, payload, oldest + PUBLISH_WAIT).await {
+    match publish(shared, line, payload, &chunks).await {
         Ok(sequence) => {
             let metrics = &shared.metrics;
             Metrics::add(&metrics.messages, 1);
@@ -172,6 +198,21 @@ fn refuse(shared: &Shared, chunk: Chunk, error: &AppendError) {
     let _ = chunk.reply.send(Err(error.clone()));
 }
 
+/// The sequence of the shard's last message; there is one from its beginning on.
+async fn last(shared: &Shared, line: &Line, deadline: Instant) -> Result<u64, AppendError> {
+    let ask = async {
+        let stream = shared.stream_name(layout::stream_of(line.shard));
+        let stream = shared.context.get_stream_no_info(stream).await.map_err(|e| e.to_string())?;
+        let last = stream.get_last_raw_message_by_subject(&line.subject).await;
+        last.map(|message| message.sequence).map_err(|error| error.to_string())
+    };
+    match timeout_at(deadline, ask).await {
+        Ok(Ok(sequence)) => Ok(sequence),
+        Ok(Err(why)) => Err(AppendError::Unavailable(why)),
+        Err(_) => Err(AppendError::Unavailable("NATS does not answer".to_owned())),
+    }
+}
+
 /// How an attempt to publish ended.
 enum Attempt {
     Stored(u64),
@@ -189,10 +230,15 @@ async fn publish(
     shared: &Shared,
     line: &mut Line,
     payload: bytes::Bytes,
-    deadline: Instant,
+    chunks: &[Chunk],
 ) -> Result<u64, AppendError> {
+    let oldest = chunks.iter().map(|chunk| chunk.since.monotonic).min();
+    let deadline = oldest.unwrap_or_else(Instant::now) + PUBLISH_WAIT;
     // Readers of this process may have seen more; if the stream was made anew, less.
     line.last = line.last.max(shared.seen(line.shard));
+    if line.last == 0 {
+        line.last = last(shared, line, deadline).await?;
+    }
     loop {
         match attempt(shared, line, payload.clone(), deadline).await {
             Attempt::Stored(sequence) => {
@@ -205,8 +251,8 @@ async fn publish(
                     Some(last) => line.last = last,
                     None => sleep(ANOTHER_PASSES).await,
                 }
-                // This process may have stood still since, and the agent gone elsewhere.
-                if Instant::now() >= deadline {
+                // This process may have stood still since, and agents gone elsewhere.
+                if !chunks.iter().all(Chunk::is_awaited) {
                     return Err(AppendError::Unavailable("others were faster".to_owned()));
                 }
             }
