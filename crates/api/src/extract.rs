@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use crate::length::too_long;
 use crate::problem::{Code, Fault, Problem};
 
 /// A JSON body. Unknown fields are refused with a suggestion; an empty body is `{}`.
@@ -23,9 +24,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
 pub(crate) fn body_refused(why: &BytesRejection) -> Problem {
     match why {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            Problem::new(Code::TooLarge, "the body is larger than this operation takes (1 MiB)")
-        }
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => too_long(),
         other => Problem::new(Code::Malformed, format!("the body did not arrive whole: {other}")),
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::authorise::Answer;
 use crate::caller::Caller;
+use crate::length::too_long;
 use crate::problem::{self, Code, Problem, Result};
 use crate::state::ApiState;
 
@@ -95,9 +96,7 @@ fn read_key(key: &HeaderValue) -> Result<String> {
 
 async fn buffered(request: Request) -> Result<(Request, [u8; 32])> {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| {
-        Problem::new(Code::TooLarge, "the body is larger than this operation takes (1 MiB)")
-    })?;
+    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_long())?;
     let mut sha = Sha256::new();
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     for part in [parts.method.as_str().as_bytes(), target.as_bytes(), &body] {

@@ -24,6 +24,7 @@ mod idempotency;
 pub mod instances;
 pub mod inventory;
 pub mod labels;
+mod length;
 pub mod live;
 pub mod node_keys;
 pub mod osquery_config;

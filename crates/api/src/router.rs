@@ -19,8 +19,8 @@ use crate::problem::{Code, Problem};
 use crate::state::ApiState;
 use crate::{
     approvals, artifacts, assets, audit, auth, debug, doctor, document, endpoints, enrol_secrets,
-    gate, idempotency, instances, labels, live, node_keys, osquery_config, osquery_yara, schedules,
-    shards, sinks, sql, storage, tokens, updates, uploads, users, version,
+    gate, idempotency, instances, labels, length, live, node_keys, osquery_config, osquery_yara,
+    schedules, shards, sinks, sql, storage, tokens, updates, uploads, users, version,
 };
 
 /// The operation behind each method and path.
@@ -67,6 +67,7 @@ pub fn router(state: ApiState) -> Router {
         })
         .layer(middleware::from_fn_with_state((state.clone(), operations.clone()), gate::gate))
         .layer(DefaultBodyLimit::max(idempotency::BODY_BYTES_MAX))
+        .layer(middleware::from_fn(length::limit))
         .layer(CatchPanicLayer::custom(|_| {
             axum::response::IntoResponse::into_response(Problem::internal("a handler panicked"))
         }))

@@ -252,15 +252,24 @@ impl Drop for Server {
 /// # Errors
 /// When there is none.
 pub fn steady_port() -> anyhow::Result<u16> {
+    steady_ports(1)
+}
+
+/// As many of them in a row, which no other test of this process is given; the first.
+///
+/// # Errors
+/// When there are none.
+pub fn steady_ports(count: u16) -> anyhow::Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let own = u16::try_from(std::process::id() % 160).unwrap_or_default() * 100;
+    let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
     for _ in 0..2000 {
-        let port = 15_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 16_000;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
+        let first = 15_000 + (own + NEXT.fetch_add(count, Ordering::Relaxed)) % 16_000;
+        if (first..first + count).all(free) {
+            return Ok(first);
         }
     }
-    bail!("no port is free")
+    bail!("no {count} ports in a row are free")
 }
 
 /// Waits until `condition` gives something; polls.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use muster_testkit::{
     Cluster, ClusterOptions, Nats, Postgres, Server, ServerOptions, Stores, binary, dying,
-    steady_port, wait_for,
+    steady_port, steady_ports, wait_for,
 };
 
 use crate::support::{Ask, SOON};
@@ -18,15 +18,9 @@ type Copy = (String, String, String);
 
 /// Three ranges of ports that are free, none of which overlap.
 fn ranges(each: u16) -> anyhow::Result<[String; 3]> {
-    for _ in 0..200 {
-        let first = steady_port()?;
-        let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (first..first + 3 * each).all(free) {
-            let from = |n: u16| first + n * each;
-            return Ok([0, 1, 2].map(|n| format!("127.0.0.1:{}-{}", from(n), from(n + 1) - 1)));
-        }
-    }
-    anyhow::bail!("no range of ports is free")
+    let first = steady_ports(3 * each)?;
+    let from = |n: u16| first + n * each;
+    Ok([0, 1, 2].map(|n| format!("127.0.0.1:{}-{}", from(n), from(n + 1) - 1)))
 }
 
 fn stores(dir: &Path, nats: &Nats) -> anyhow::Result<Stores> {
