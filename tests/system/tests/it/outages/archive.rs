@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use muster_testkit::{Nats, S3};
 
-use super::{LONG, Site, assert_away, assert_in_time, with_nats};
+use super::{Site, assert_away, assert_in_time, long, with_nats};
 
 #[test]
 fn the_archive_is_stopped() -> anyhow::Result<()> {
@@ -24,7 +24,7 @@ fn the_archive_is_stopped() -> anyhow::Result<()> {
     site.lines_stored()?;
     s3.stop()?;
     let began = Instant::now();
-    while began.elapsed() < LONG {
+    while began.elapsed() < long() {
         for (what, answer) in site.person.all()? {
             assert!(answer.status < 300 || what == "sql", "{what}: {answer:?}");
             assert_in_time(what, answer.took);

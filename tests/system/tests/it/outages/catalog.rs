@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use muster_testkit::{Nats, SkewedClock};
 
-use super::{LONG, Site, assert_away, assert_in_time, with_nats};
+use super::{Site, assert_away, assert_in_time, long, with_nats};
 
 /// Half an hour, by the wall clock of the server.
 const HALF_AN_HOUR: i64 = 1800;
@@ -50,7 +50,7 @@ fn the_catalog_does_not_answer() -> anyhow::Result<()> {
     assert!(site.osquery.log()?.0);
     let hunt = site.hunt()?;
     site.postgres.pause()?;
-    during(&mut site, LONG)?;
+    during(&mut site, long())?;
     site.postgres.resume()?;
     afterwards(&site, hunt)
 }
@@ -64,7 +64,7 @@ fn the_catalog_is_stopped_for_half_an_hour() -> anyhow::Result<()> {
     assert!(site.osquery.log()?.0);
     let hunt = site.hunt()?;
     site.postgres.stop()?;
-    during(&mut site, LONG)?;
+    during(&mut site, long())?;
     // What is kept in memory may not count as too old to be used.
     clock.jump(HALF_AN_HOUR)?;
     during(&mut site, Duration::ZERO)?;

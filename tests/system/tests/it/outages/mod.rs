@@ -23,8 +23,12 @@ const AGENTS: u64 = 20;
 const ROWS: u64 = 3;
 /// What anybody may have to wait for an answer, by the promise; this machine is shared.
 const ANSWERED: Duration = Duration::from_secs(5);
-/// Longer than a lease lives: whoever holds one has lost it by then.
-const LONG: Duration = Duration::from_secs(10);
+/// Longer than a lease lives: whoever holds one has lost it by then. `MUSTER_OUTAGE` is another number of
+/// seconds.
+fn long() -> Duration {
+    let given = std::env::var("MUSTER_OUTAGE").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(given.unwrap_or(10))
+}
 
 /// One server with all roles on stores of its own, and those who use it.
 struct Site {

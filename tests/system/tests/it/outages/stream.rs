@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use muster_testkit::{Nats, wait_for};
 
-use super::{LONG, Site, assert_in_time, with_nats};
+use super::{Site, assert_in_time, long, with_nats};
 use crate::support::SOON;
 
 #[test]
@@ -16,7 +16,7 @@ fn the_stream_does_not_answer() -> anyhow::Result<()> {
     nats.pause(0)?;
     let began = Instant::now();
     let (mut agents, mut logs) = (Duration::ZERO, Duration::ZERO);
-    while began.elapsed() < LONG {
+    while began.elapsed() < long() {
         for (what, answer) in site.person.all()? {
             assert!(answer.status < 300 || what == "sql", "{what}: {answer:?}");
         }
