@@ -131,6 +131,10 @@ impl Meter {
     }
 }
 
+/// Threads overtake each other by less than this; a clock that is further back was set, and what is owed is
+/// earned back from there.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+
 /// Without a share nothing is admitted; the next round may bring one.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -140,7 +144,9 @@ impl Owed {
         let earned = rate * now.since(self.at).as_secs_f64();
         let gained = (burst - self.burst).max(0.0);
         let owed = (self.owed - earned).max(0.0) + gained;
-        Self { owed: owed.min(burst.max(1.0)), burst, at: now.max(self.at) }
+        let was_set_back = self.at.since(now) > OVERTAKEN;
+        let at = if was_set_back { now } else { now.max(self.at) };
+        Self { owed: owed.min(burst.max(1.0)), burst, at }
     }
 }
 
@@ -220,5 +226,18 @@ mod tests {
         assert_eq!(takes(&meter, &mut key, at(0.0)), 1);
         assert!(!meter.is_rested(&key.unwrap(), at(1.0)));
         assert!(meter.is_rested(&key.unwrap(), at(3.0)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nobody_up() {
+        let meter = Meter::new(LIMIT, Share::whole(), at(1800.0));
+        let mut key = None;
+        assert_eq!(takes(&meter, &mut key, at(1800.0)), 12);
+        assert_eq!(takes(&meter, &mut key, at(0.0)), 0);
+        assert_eq!(takes(&meter, &mut key, at(1.0)), 4);
+        assert_eq!(takes(&meter, &mut key, at(0.9)), 0, "one thread before another");
+        assert_eq!(takes(&meter, &mut key, at(1.0)), 0);
+        assert_eq!(takes(&meter, &mut key, at(2.0)), 4);
+        assert_eq!(takes(&meter, &mut None, at(2.0)), 12, "another key");
     }
 }

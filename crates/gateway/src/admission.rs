@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_stream::{Pressure, Stream};
 use muster_types::{AgentNo, Class, Clock};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::bucket::{Buckets, Rate};
 use crate::budget::{Budget, Permit};
@@ -54,6 +55,8 @@ pub struct Options {
     pub rate: Rate,
     /// Largest message of any agent.
     pub message_bytes_max: usize,
+    /// Agents that owe nothing are forgotten this often.
+    pub sweep_every: Duration,
 }
 
 impl Default for Options {
@@ -62,6 +65,7 @@ impl Default for Options {
             budget_bytes: Budget::DEFAULT_BYTES,
             rate: Rate::default(),
             message_bytes_max: 32 << 20,
+            sweep_every: Duration::from_secs(60),
         }
     }
 }
@@ -202,8 +206,46 @@ impl Admissions {
         self.budget.used()
     }
 
-    /// Forgets agents that owe nothing; called now and then.
-    pub fn sweep(&self) {
-        self.buckets.sweep(self.clock.now());
+    /// Forgets agents that owe nothing, now and then, until `shutdown`.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let work = async {
+            loop {
+                tokio::time::sleep(self.options.sweep_every).await;
+                self.buckets.sweep(self.clock.now());
+            }
+        };
+        let _: Option<()> = shutdown.run_until_cancelled(work).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_stream::memory::MemoryStream;
+    use muster_types::{TestClock, Timestamp};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn agents_that_owe_nothing_are_forgotten() {
+        let clock = Arc::new(TestClock::new(Timestamp(1_000_000_000)));
+        let options = Options { sweep_every: Duration::from_millis(5), ..Options::default() };
+        let metrics = Arc::new(Metrics::default());
+        let admissions = Admissions::new(options, &MemoryStream::new(), clock.clone(), metrics);
+        let admissions = Arc::new(admissions);
+        for agent in 0..1000 {
+            admissions.pay(AgentNo(agent), 1 << 20).unwrap();
+        }
+        assert_eq!(admissions.buckets.tracked(), 1000);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(admissions.clone().run(shutdown.clone()));
+        clock.advance(Duration::from_secs(1));
+        let swept = async {
+            while admissions.buckets.tracked() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), swept).await.expect("nobody sweeps");
+        shutdown.cancel();
+        running.await.unwrap();
     }
 }

@@ -30,8 +30,31 @@ impl Default for Rate {
 #[derive(Debug)]
 pub struct Buckets {
     rate: Rate,
-    /// Per agent the time at which its bucket is full again, in microseconds.
-    shards: [Mutex<HashMap<AgentNo, i64>>; SHARDS as usize],
+    shards: [Mutex<HashMap<AgentNo, Debt>>; SHARDS as usize],
+}
+
+/// A bucket that is not full, in microseconds of the wall clock.
+#[derive(Clone, Copy, Debug)]
+struct Debt {
+    /// When it is full again,
+    full_at: i64,
+    /// as was said at this time.
+    said_at: i64,
+}
+
+/// Threads overtake each other by less than this; a clock that is further back was set.
+const OVERTAKEN_MICROS: i64 = 1_000_000;
+
+impl Debt {
+    /// When it is full again. A clock that was set back since changes nothing about how long that is.
+    fn full_at(&mut self, now: Timestamp) -> i64 {
+        let back = self.said_at.saturating_sub(now.0);
+        if back > OVERTAKEN_MICROS {
+            self.full_at = self.full_at.saturating_sub(back);
+            self.said_at = now.0;
+        }
+        self.full_at
+    }
 }
 
 impl Buckets {
@@ -48,32 +71,38 @@ impl Buckets {
     pub fn take(&self, agent: AgentNo, bytes: usize, now: Timestamp) -> Result<(), Duration> {
         let cost = self.micros((bytes as u64).max(self.rate.message_cost_bytes));
         let burst = self.micros(self.rate.burst_bytes).max(cost);
-        let mut full_at = self.shards[agent.shard().index()].lock();
-        let known = full_at.get(&agent).copied();
+        let mut debts = self.shards[agent.shard().index()].lock();
+        let known = debts.get_mut(&agent).map(|debt| debt.full_at(now));
         let next = known.unwrap_or(now.0).max(now.0).saturating_add(cost);
         let over = next.saturating_sub(now.0).saturating_sub(burst);
         if over > 0 {
             return Err(Duration::from_micros(over.unsigned_abs()));
         }
-        if known.is_none() && full_at.len() >= TRACKED_MAX {
-            full_at.retain(|_, at| *at > now.0);
-            if full_at.len() >= TRACKED_MAX {
+        if known.is_none() && debts.len() >= TRACKED_MAX {
+            debts.retain(|_, debt| debt.full_at(now) > now.0);
+            if debts.len() >= TRACKED_MAX {
                 return Ok(());
             }
         }
-        full_at.insert(agent, next);
+        debts.insert(agent, Debt { full_at: next, said_at: now.0 });
         Ok(())
     }
 
     /// Forgets those who owe nothing. Called now and then.
     pub fn sweep(&self, now: Timestamp) {
         for shard in &self.shards {
-            let mut full_at = shard.lock();
-            full_at.retain(|_, at| *at > now.0);
-            if full_at.capacity() > 4 * full_at.len() + 64 {
-                full_at.shrink_to_fit();
+            let mut debts = shard.lock();
+            debts.retain(|_, debt| debt.full_at(now) > now.0);
+            if debts.capacity() > 4 * debts.len() + 64 {
+                debts.shrink_to_fit();
             }
         }
+    }
+
+    /// How many agents owe something, as far as is known.
+    #[cfg(test)]
+    pub(crate) fn tracked(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// The time it takes to earn so many bytes, in microseconds.
@@ -103,6 +132,27 @@ mod tests {
         assert_eq!(tiny, Err(Duration::from_millis(100)), "small messages cost something too");
         let rested = start.plus(Duration::from_secs(60));
         buckets.take(agent, 9000, rested).expect("more than a burst passes a full bucket");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nobody_up_and_forgives_nothing() {
+        let buckets = Buckets::new(RATE);
+        let (agent, ahead) = (AgentNo(7), Timestamp(10_000_000_000));
+        for agent in [agent, AgentNo(71)] {
+            buckets.take(agent, 3000, ahead).unwrap();
+        }
+        let back = ahead.minus(Duration::from_secs(30 * 60));
+        assert_eq!(buckets.take(agent, 1000, back), Err(Duration::from_secs(1)));
+        let later = back.plus(Duration::from_secs(1));
+        buckets.take(agent, 1000, later).unwrap();
+        let overtaken = later.minus(Duration::from_millis(1));
+        let wait = Err(Duration::from_millis(1001));
+        assert_eq!(buckets.take(agent, 1000, overtaken), wait, "one thread before another");
+        assert_eq!(buckets.take(agent, 1000, later), Err(Duration::from_secs(1)));
+        // Also those that are not seen again.
+        buckets.sweep(back);
+        buckets.sweep(back.plus(Duration::from_secs(10)));
+        assert_eq!(buckets.tracked(), 0);
     }
 
     #[test]

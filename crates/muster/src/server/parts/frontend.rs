@@ -176,6 +176,7 @@ impl Frontend {
         group.run(on, serving);
         // Longer than the listener: agents that are still here while others are moved get their work.
         let ground = &mut groups.ground;
+        ground.run(on, self.admissions.run(ground.token.clone()));
         ground.run(on, self.delivery.run(ground.token.clone()));
         let revocations =
             muster_gateway::follow_revocations(self.directory, self.sessions, ground.token.clone());
