@@ -1,7 +1,8 @@
 //! Parts into one new segment in their place: what compaction and retention share.
 //!
 //! Read, merge, put under a fresh name, then one transaction that takes the old parts out only if
-//! all of them are still there. Cut short anywhere, it leaves at most an object nobody names.
+//! all of them are still there; if not, the object is deleted. Cut short anywhere, it leaves at most an
+//! object nobody names, in the folder of the day it was put.
 
 use muster_catalog::{Catalog, Priority};
 use muster_results::{
@@ -74,12 +75,8 @@ pub(crate) async fn rewrite(
     if terms.only_to_drop && done.rows_out == done.rows_in {
         return Ok(Rewritten { parts_in: 0, parts_out: 0, ..done });
     }
-    // The folder of the object; the present state has no day.
-    let day = old.first().map_or(0, |part| match part.info.class {
-        RowClass::Current => terms.now.day(),
-        _ => part.info.day,
-    });
-    let object = (!out.is_empty()).then(|| segment_name(day, terms.writer));
+    // In today's folder whatever day its rows are of: an orphan is looked for where it was put.
+    let object = (!out.is_empty()).then(|| segment_name(terms.now.day(), terms.writer));
     let (bytes, parts) = out.finish();
     let byte_count = bytes.len() as u64;
     if let Some(object) = &object {
@@ -103,6 +100,12 @@ pub(crate) async fn rewrite(
         }
         Err(error) => {
             tx.rollback().await;
+            // Somebody was faster, and nothing will ever refer to what was put. Left over, it is an orphan.
+            if let (Error::Stale, Some(object)) = (&error, &object)
+                && let Err(error) = archive.delete(object).await
+            {
+                tracing::debug!(%error, object, "an object that came too late is left for the sweeper");
+            }
             return Err(error);
         }
     };

@@ -13,7 +13,7 @@ use muster_archive::{Archive, Error};
 use muster_catalog::{Catalog, Priority, Statement, args};
 use muster_results::{Dropped, RowClass};
 use muster_testkit::TempCatalog;
-use muster_types::{AgentNo, AgentSet, HuntNo, Timestamp};
+use muster_types::{AgentNo, AgentSet, Clock, HuntNo, SystemClock, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const CLASS: RowClass = RowClass::Collected;
@@ -240,11 +240,41 @@ async fn a_compaction_that_goes_on_too_late_changes_nothing() {
             let first = matches!(done, Ok(Some(_)));
             assert_ne!(first, rewrote, "stopped after {polls} polls: {done:?}");
             late += u32::from(rewrote);
+            // Whoever was too late took its object along.
+            assert_eq!(archive.list("seg").await.unwrap().len(), 1, "after {polls} polls");
         }
         assert_eq!(values(catalog, &archive, "t").await, (0..8).collect::<Vec<_>>());
         assert_eq!(values(catalog, &archive, "s").await, (0..8).collect::<Vec<_>>());
     }
     assert!(late > 3, "too late {late} times only");
+}
+
+#[tokio::test]
+async fn what_a_rewrite_of_an_older_day_leaves_behind_goes_after_a_day() {
+    let store = TempCatalog::sqlite().await.unwrap();
+    let (catalog, faulty) = (&store.catalog, Faulty::never());
+    let archive = Archive::with_store(faulty.clone());
+    let options = CompactOptions { min_parts: 2, ..CompactOptions::default() };
+    // The store tells the time of day.
+    let now = SystemClock.now();
+    let then = now.minus(12 * 24 * HOUR);
+    for n in 0..4 {
+        flush(catalog, &archive, then, &[("t", CLASS, 1, 1, n)]).await;
+        if n % 2 == 1 {
+            compact_once(catalog, &archive, &options, then.plus(HOUR / 4)).await.unwrap().unwrap();
+        }
+    }
+    faulty.fail_after(2);
+    let cut = compact_once(catalog, &archive, &options, now).await.unwrap_err();
+    assert!(matches!(cut, Error::Store(_)), "{cut}");
+    faulty.fail_after(i64::MAX);
+    assert_eq!(archive.list("seg").await.unwrap().len(), 4 + 2 + 1);
+
+    let orphans = OrphanOptions::default();
+    let swept = async |at| orphans_once(catalog, &archive, &orphans, at).await.unwrap();
+    assert_eq!(swept(now.plus(23 * HOUR)).await, 0, "it may be named yet");
+    assert_eq!(swept(now.plus(25 * HOUR)).await, 1);
+    assert_eq!(values(catalog, &archive, "t").await, [0, 1, 2, 3]);
 }
 
 async fn add_hunt(catalog: &Catalog, no: i64, hold_until: Option<Timestamp>) {
