@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::audit::{self, Entry};
 use crate::auth::principal::Principal;
 use crate::authorise::{Decision, Needs, Operation, Target, authorise};
+use crate::idempotency::Reserved;
 use crate::problem::{Code, Problem, Result};
 use crate::state::ApiState;
 
@@ -27,6 +28,8 @@ pub struct Caller {
     /// Identifies the request.
     pub request_id: Arc<str>,
     notes: Arc<Mutex<Map<String, Value>>>,
+    /// The key under which it was asked.
+    reserved: Option<Arc<Reserved>>,
     state: ApiState,
 }
 
@@ -38,7 +41,12 @@ impl Caller {
         request_id: Arc<str>,
         state: ApiState,
     ) -> Self {
-        Self { principal, operation, address, request_id, notes: Arc::default(), state }
+        let (notes, reserved) = (Arc::default(), None);
+        Self { principal, operation, address, request_id, notes, reserved, state }
+    }
+
+    pub(crate) fn holding(self, reserved: Reserved) -> Self {
+        Self { reserved: Some(Arc::new(reserved)), ..self }
     }
 
     /// Adds to what the audit log will say about this look.
@@ -91,11 +99,16 @@ impl Caller {
         }
     }
 
-    /// Appends the record of a change, as the last step of its transaction.
+    /// Appends the record of a change, as the last step of its transaction, and marks the request's
+    /// `Idempotency-Key`: so it is known with the change that it was made.
     ///
     /// # Errors
-    /// When the catalog does not take it; nothing is changed then.
+    /// When the catalog does not take it, or somebody else has the key by now; nothing is changed then.
     pub async fn record(&self, tx: &mut Tx, subject: String, details: Value) -> Result<()> {
+        // A dry run is about nothing and may be made again.
+        if let Some(reserved) = self.reserved.as_ref().filter(|_| !subject.is_empty()) {
+            reserved.mark(tx, &subject).await?;
+        }
         let entry = self.entry(subject, "ok", &details);
         audit::append(tx, self.state.instance, entry).await?;
         Ok(())

@@ -14,7 +14,7 @@ use crate::extract::{Path, Query};
 use crate::page::{self, Page};
 use crate::problem::{Problem, Result};
 use crate::scope;
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 use crate::time::Time;
 
 /// One machine.
@@ -218,7 +218,7 @@ pub(crate) async fn delete(
     }
     caller.record(&mut tx, format!("endpoint/{no}"), json!({"name": &*seen.name})).await?;
     tx.commit().await?;
-    state.directory.announce().await?;
+    told(state.directory.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -16,7 +16,7 @@ use crate::extract::{Json, Path, Query};
 use crate::labels::refused;
 use crate::page::{Page, PageQuery};
 use crate::problem::{Code, Problem, Result};
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 use crate::time::Time;
 
 /// Length of a secret that was made elsewhere.
@@ -137,7 +137,7 @@ pub(crate) async fn create(
     let details = json!({"name": secret.name, "labels": secret.labels});
     caller.record(&mut tx, format!("enrol_secret/{no}"), details).await?;
     tx.commit().await?;
-    state.directory.announce().await?;
+    told(state.directory.announce().await);
     Ok((StatusCode::CREATED, axum::Json(CreatedEnrolSecret { no, secret: text })))
 }
 

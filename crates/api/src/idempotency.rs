@@ -1,8 +1,10 @@
 //! `Idempotency-Key`: a change that is asked for twice happens once.
 //!
-//! The key is reserved before the change and the answer is kept with it for a day. A process that
-//! dies in between leaves the key reserved: what became of the change is then not known to us, and
-//! we say so rather than do it again.
+//! The key is reserved before the change, marked in the change's own transaction, and the answer is
+//! kept with it for a day. So whatever becomes of the process, of a commit whose answer was lost, or of
+//! the answer itself: a key that is marked stands for a change that was made, and one that is not for
+//! one that was not made. A reservation that nobody came back to is taken over; whoever held it
+//! finds that when it marks, and then its transaction fails.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -10,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use muster_catalog::{Priority, Row, args, statements};
+use muster_catalog::{Priority, Row, Tx, args, statements};
 use muster_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -33,8 +35,15 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 const KEYS_MAX: i64 = 10_000;
 /// Old keys are removed this many at a time, with each new one.
 const SWEPT: i64 = 100;
-/// Status of a key whose change is not finished.
+/// Status of a key whose change is not made.
 const RESERVED: i64 = 0;
+/// Status of a key whose change is made, with what it was about in the place of the answer, which is on
+/// its way.
+const MADE: i64 = 1;
+/// Status of a key whose change is made, and whose answer will not come any more.
+const LOST: i64 = 2;
+/// No change takes so long: whoever has said nothing for this time is not there any more.
+const GONE_AFTER: Duration = Duration::from_secs(30);
 
 statements! {
     RESERVE = "
@@ -42,10 +51,23 @@ statements! {
         VALUES ($1, $2, $3, 0, $4, $5)
         ON CONFLICT (principal, key) DO NOTHING";
     FIND = "
-        SELECT request_hash, status, body FROM idempotency WHERE principal = $1 AND key = $2";
+        SELECT request_hash, status, body, created_at FROM idempotency
+        WHERE principal = $1 AND key = $2";
+    TAKE_OVER = "
+        UPDATE idempotency SET created_at = $4
+        WHERE principal = $1 AND key = $2 AND created_at = $3 AND status = 0";
+    MAKE = "
+        UPDATE idempotency SET status = 1, body = $4
+        WHERE principal = $1 AND key = $2 AND created_at = $3 AND status <= 1";
+    LOSE = "
+        UPDATE idempotency SET status = 2
+        WHERE principal = $1 AND key = $2 AND created_at = $3 AND status = 1";
     KEEP = "
-        UPDATE idempotency SET status = $3, body = $4 WHERE principal = $1 AND key = $2";
-    FORGET = "DELETE FROM idempotency WHERE principal = $1 AND key = $2";
+        UPDATE idempotency SET status = $4, body = $5
+        WHERE principal = $1 AND key = $2 AND created_at = $3";
+    FORGET = "
+        DELETE FROM idempotency
+        WHERE principal = $1 AND key = $2 AND created_at = $3 AND status = 0";
     COUNT = "SELECT COUNT(*) AS n FROM idempotency WHERE principal = $1";
     SWEEP = "
         DELETE FROM idempotency
@@ -54,6 +76,89 @@ statements! {
             WHERE created_at < $1
             ORDER BY created_at
             LIMIT $2)";
+}
+
+/// A key that this request holds, since `at`: that tells it from whoever takes it over.
+#[derive(Clone, Debug)]
+pub(crate) struct Reserved {
+    principal: String,
+    key: String,
+    hash: [u8; 32],
+    at: Timestamp,
+}
+
+impl Reserved {
+    /// Marks it within the transaction of the change.
+    ///
+    /// # Errors
+    /// When it is somebody else's by now: then nothing may be changed.
+    pub(crate) async fn mark(&self, tx: &mut Tx, subject: &str) -> Result<()> {
+        let values = args![&*self.principal, &*self.key, self.at, subject.as_bytes()];
+        match tx.execute(&MAKE, values).await? {
+            0 => Err(in_progress()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is this request's now: nobody has used it, or whoever reserved it is gone.
+    async fn reserve(&self, state: &ApiState) -> Result<bool> {
+        let (principal, key) = (&*self.principal, &*self.key);
+        let used = state.catalog.fetch_optional(&COUNT, args![principal]).await?;
+        if used.map_or(Ok(0), |row| row.get::<i64>("n"))? >= KEYS_MAX {
+            let detail = format!("more than {KEYS_MAX} idempotency keys within a day");
+            return Err(Problem::new(Code::TooMany, detail).retry_after(3600));
+        }
+        let mut tx = state.catalog.begin(Priority::Api).await?;
+        tx.execute(&SWEEP, args![self.at.minus(KEPT), SWEPT]).await?;
+        let empty: &[u8] = &[];
+        let new = tx.execute(&RESERVE, args![principal, key, self.hash, empty, self.at]).await?;
+        if let Err(error) = tx.commit().await {
+            if new == 1 {
+                // It may be reserved in spite of that; then whoever asks again need not wait.
+                let _ = self.forget(state).await;
+            }
+            return Err(error.into());
+        }
+        if new == 1 {
+            return Ok(true);
+        }
+        let Some(row) = self.find(state).await? else { return Ok(false) };
+        let held_since: Timestamp = row.get("created_at")?;
+        let is_left = row.get::<i64>("status")? == RESERVED
+            && row.get::<[u8; 32]>("request_hash")? == self.hash
+            && self.at.since(held_since) > GONE_AFTER;
+        let values = args![principal, key, held_since, self.at];
+        Ok(is_left && state.catalog.execute(Priority::Api, &TAKE_OVER, values).await? == 1)
+    }
+
+    async fn find(&self, state: &ApiState) -> Result<Option<Row>> {
+        let values = args![&*self.principal, &*self.key];
+        Ok(state.catalog.fetch_optional(&FIND, values).await?)
+    }
+
+    /// Forgets it unless its change was made; whether it is forgotten.
+    async fn forget(&self, state: &ApiState) -> Result<bool> {
+        let values = args![&*self.principal, &*self.key, self.at];
+        Ok(state.catalog.execute(Priority::Api, &FORGET, values).await? == 1)
+    }
+
+    /// What becomes of a request that failed in a way that may go better: the same key tries again,
+    /// but not when the change was made and only its answer was lost.
+    async fn failed(&self, state: &ApiState, answer: Answer) -> Result<Option<Response>> {
+        if self.forget(state).await? {
+            return Ok(None);
+        }
+        let values = args![&*self.principal, &*self.key, self.at];
+        state.catalog.execute(Priority::Api, &LOSE, values).await?;
+        replay(self.find(state).await?.as_ref(), self, answer).map(Some)
+    }
+
+    async fn keep(&self, state: &ApiState, status: StatusCode, body: &[u8]) -> Result<()> {
+        let status = i64::from(status.as_u16());
+        let values = args![&*self.principal, &*self.key, self.at, status, body];
+        state.catalog.execute(Priority::Api, &KEEP, values).await?;
+        Ok(())
+    }
 }
 
 /// Runs a change, or answers as it was answered before.
@@ -65,19 +170,21 @@ pub(crate) async fn run(
 ) -> Result<Response> {
     let Some(key) = request.headers().get(HEADER) else { return Ok(next.run(request).await) };
     let key = read_key(key)?;
-    let (request, hash) = buffered(request).await?;
+    let (mut request, hash) = buffered(request).await?;
     let principal = caller.principal.key();
-    if !reserve(state, &principal, &key, hash, caller.now()).await? {
-        let row = state.catalog.fetch_optional(&FIND, args![principal, key]).await?;
-        return replay(row.as_ref(), hash, caller.operation.answer);
+    let reserved = Reserved { principal, key, hash, at: caller.now() };
+    let answer = caller.operation.answer;
+    if !reserved.reserve(state).await? {
+        return replay(reserved.find(state).await?.as_ref(), &reserved, answer);
     }
+    request.extensions_mut().insert(caller.clone().holding(reserved.clone()));
     // In a task of its own: a caller that gives up waiting and asks again with the same key then
     // finds the answer, and not a change that was cut off half-way.
-    let (state, answer) = (state.clone(), caller.operation.answer);
+    let state = state.clone();
     let tasks = state.tasks.clone();
     let change = async move {
         let response = next.run(request).await;
-        settle(&state, &principal, &key, answer, response).await
+        settle(&state, &reserved, answer, response).await
     };
     tasks.spawn(change).await.map_err(Problem::internal)?
 }
@@ -106,45 +213,34 @@ async fn buffered(request: Request) -> Result<(Request, [u8; 32])> {
     Ok((Request::from_parts(parts, Body::from(body)), sha.finalize().into()))
 }
 
-async fn reserve(
-    state: &ApiState,
-    principal: &str,
-    key: &str,
-    hash: [u8; 32],
-    now: Timestamp,
-) -> Result<bool> {
-    let used = state.catalog.fetch_optional(&COUNT, args![principal]).await?;
-    if used.map_or(Ok(0), |row| row.get::<i64>("n"))? >= KEYS_MAX {
-        let detail = format!("more than {KEYS_MAX} idempotency keys within a day");
-        return Err(Problem::new(Code::TooMany, detail).retry_after(3600));
-    }
-    let mut tx = state.catalog.begin(Priority::Api).await?;
-    tx.execute(&SWEEP, args![now.minus(KEPT), SWEPT]).await?;
-    let empty: &[u8] = &[];
-    let new = tx.execute(&RESERVE, args![principal, key, hash, empty, now]).await?;
-    tx.commit().await?;
-    Ok(new == 1)
+fn in_progress() -> Problem {
+    let detail =
+        "a request with this key was begun and has not been answered; ask again in a moment";
+    Problem::new(Code::InProgress, detail).retry_after(1)
 }
 
-fn replay(row: Option<&Row>, hash: [u8; 32], answer: Answer) -> Result<Response> {
-    let in_progress = || {
-        Problem::new(
-            Code::InProgress,
-            "a request with this key was begun and has not been answered; look whether it took \
-             effect before you use another key",
-        )
-        .retry_after(1)
-    };
+fn replay(row: Option<&Row>, asked: &Reserved, answer: Answer) -> Result<Response> {
     let row = row.ok_or_else(in_progress)?;
-    if row.get::<[u8; 32]>("request_hash")? != hash {
+    if row.get::<[u8; 32]>("request_hash")? != asked.hash {
         return Err(Problem::new(
             Code::KeyReused,
             "this Idempotency-Key belongs to a different request; take a new key",
         ));
     }
     let status: i64 = row.get("status")?;
-    if status == RESERVED {
+    let age = asked.at.since(row.get("created_at")?);
+    if status == RESERVED || (status == MADE && age <= GONE_AFTER) {
         return Err(in_progress());
+    }
+    if matches!(status, MADE | LOST) {
+        let body: Vec<u8> = row.get("body")?;
+        let subject = String::from_utf8_lossy(&body);
+        let secret = match answer {
+            Answer::Plain => "",
+            Answer::Secret => ", and the secret in it; revoke or reset that",
+        };
+        let detail = format!("it was done ({subject}); the answer was lost on its way{secret}");
+        return Err(Problem::new(Code::AnswerNotKept, detail));
     }
     let status = u16::try_from(status).ok().and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or_else(|| Problem::internal("a kept status is no status"))?;
@@ -161,8 +257,7 @@ fn replay(row: Option<&Row>, hash: [u8; 32], answer: Answer) -> Result<Response>
 
 async fn settle(
     state: &ApiState,
-    principal: &str,
-    key: &str,
+    reserved: &Reserved,
     answer: Answer,
     response: Response,
 ) -> Result<Response> {
@@ -170,8 +265,12 @@ async fn settle(
     // What may go better next time is not kept: the same key tries again.
     let again = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     if again {
-        state.catalog.execute(Priority::Api, &FORGET, args![principal, key]).await?;
-        return Ok(response);
+        return match reserved.failed(state, answer).await {
+            Ok(known) => Ok(known.unwrap_or(response)),
+            Err(problem) if problem.code() == Code::AnswerNotKept => Err(problem),
+            // Not known now; whoever asks again is told.
+            Err(_) => Ok(response),
+        };
     }
     let problem = response.extensions().get::<Problem>().cloned();
     let (parts, body) = response.into_parts();
@@ -180,8 +279,10 @@ async fn settle(
         Answer::Secret if status.is_success() => &[],
         _ => &body,
     };
-    let code = i64::from(status.as_u16());
-    state.catalog.execute(Priority::Api, &KEEP, args![principal, key, code, kept]).await?;
+    if let Err(problem) = reserved.keep(state, status, kept).await {
+        // It is the truth all the same, and a repeat finds that the change was made or was not.
+        tracing::warn!(code = problem.code().as_str(), "an answer could not be kept for repeats");
+    }
     let mut response = Response::from_parts(parts, Body::from(body));
     if let Some(problem) = problem {
         response.extensions_mut().insert(problem);

@@ -15,7 +15,7 @@ use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Code, Problem, Result};
 use crate::scope;
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 use crate::time::Time;
 
 const MEMBERS_MAX: usize = 100_000;
@@ -94,7 +94,7 @@ pub(crate) async fn create(
         .map_err(refused)?;
     caller.record(&mut tx, format!("label/{}", new.name), json!({})).await?;
     tx.commit().await?;
-    state.directory.announce().await?;
+    told(state.directory.announce().await);
     let label = Label {
         name: new.name,
         description: new.description,
@@ -123,7 +123,7 @@ pub(crate) async fn delete(
     rule::remove_deleted(&mut tx).await?;
     caller.record(&mut tx, format!("label/{name}"), json!({})).await?;
     tx.commit().await?;
-    state.directory.announce().await?;
+    told(state.directory.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -208,7 +208,7 @@ pub(crate) async fn change(
     let details = json!({"added": added, "removed": removed});
     caller.record(&mut tx, format!("label/{name}"), details).await?;
     tx.commit().await?;
-    state.directory.announce().await?;
+    told(state.directory.announce().await);
     Ok(axum::Json(MembersChanged { added, removed }))
 }
 

@@ -13,7 +13,7 @@ use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Problem, Result};
 use crate::schedules::{refused, word};
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 use crate::time::Time;
 
 /// A part of osquery's configuration, for everyone, a label or a platform.
@@ -126,7 +126,7 @@ pub(crate) async fn put(
     let details = json!({"sections": sections, "label": new.label});
     caller.record(&mut tx, format!("osquery_config/{}", new.name), details).await?;
     tx.commit().await?;
-    state.schedules.announce().await?;
+    told(state.schedules.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -144,7 +144,7 @@ pub(crate) async fn delete(
     }
     caller.record(&mut tx, format!("osquery_config/{name}"), json!({})).await?;
     tx.commit().await?;
-    state.schedules.announce().await?;
+    told(state.schedules.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -12,7 +12,7 @@ use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Problem, Result};
 use crate::schedules::refused;
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 use crate::time::Time;
 
 /// A file of YARA rules.
@@ -96,7 +96,7 @@ pub(crate) async fn put(
     let details = json!({"byte_count": body.text.len()});
     caller.record(&mut tx, format!("osquery_yara/{name}"), details).await?;
     tx.commit().await?;
-    state.schedules.announce().await?;
+    told(state.schedules.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn delete(
     }
     caller.record(&mut tx, format!("osquery_yara/{name}"), json!({})).await?;
     tx.commit().await?;
-    state.schedules.announce().await?;
+    told(state.schedules.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 

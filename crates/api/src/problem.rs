@@ -69,7 +69,7 @@ codes! {
     InProgress = "in_progress", CONFLICT, "The same request is being worked on";
     /// The key was used for another request.
     KeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The key belongs to another request";
-    /// The first answer held a secret, which is not kept.
+    /// The first answer held a secret, which is not kept, or was lost.
     AnswerNotKept = "answer_not_kept", CONFLICT, "The first answer is not kept";
     /// More bytes than this operation takes.
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The request is too large";

@@ -178,6 +178,14 @@ impl ApiState {
     }
 }
 
+/// Behind the commit of a change: it is made, and what could not be taken in here now is looked for within
+/// seconds anyway. So nobody is told that it failed.
+pub(crate) fn told<T>(told: std::result::Result<T, impl std::error::Error>) {
+    if let Err(error) = told {
+        tracing::warn!(%error, "a change is made and not seen on this instance yet");
+    }
+}
+
 impl Deref for ApiState {
     type Target = Inner;
 

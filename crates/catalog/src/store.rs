@@ -135,6 +135,13 @@ impl Catalog {
         self.calls.away_after(questions);
     }
 
+    /// The commit with this number from now on, beginning with 1, happens, and its answer is lost on the way;
+    /// 0 for none. Whether the one that was named before has been reached. To show what callers make of it.
+    #[doc(hidden)]
+    pub fn lose_commit(&self, commit: u64) -> bool {
+        self.calls.lose_commit(commit)
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }

@@ -150,7 +150,9 @@ impl Tx {
                 Inner::Postgres(tx) => tx.commit().await,
             }
         };
-        calls.stats.seen(&calls.stats.transactions, begun, Box::pin(commit.instrument(span)).await)
+        let commit = Box::pin(commit.instrument(span)).await;
+        let commit = commit.and_then(|()| calls.committed());
+        calls.stats.seen(&calls.stats.transactions, begun, commit)
     }
 
     /// Rolls back and waits for it; dropping does the same later.

@@ -15,7 +15,7 @@ use crate::approvals;
 use crate::caller::Caller;
 use crate::extract::{Json, Path};
 use crate::problem::Result;
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 use crate::time::Time;
 
 /// Why.
@@ -170,7 +170,7 @@ pub(crate) async fn delete(
 }
 
 pub(crate) async fn announce(state: &ApiState) -> Result<StatusCode> {
-    state.hunts.announce().await?;
+    told(state.hunts.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -18,7 +18,7 @@ use crate::caller::Caller;
 use crate::extract::Json;
 use crate::problem::{Code, Problem, Result};
 use crate::scope::{self, Scope};
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 use crate::{approvals, artifacts};
 
 const QUERY_MAX: usize = 64 * 1024;
@@ -370,7 +370,7 @@ async fn create(
         state.watches.open(&*state.bus, no, caller.now());
     }
     tx.commit().await?;
-    state.hunts.tell(&created.news).await?;
+    told(state.hunts.tell(&created.news).await);
     Ok((no, approval))
 }
 

@@ -16,7 +16,7 @@ use crate::problem::{Code, Problem, Result};
 use crate::scope;
 use crate::sql::Format;
 use crate::sql::resource::FormatQuery;
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 
 fn check(state: &ApiState, caller: &Caller, no: u32) -> Result<()> {
     let snapshot = state.directory.snapshot();
@@ -123,6 +123,6 @@ pub(crate) async fn refetch(
     refetch::want(&mut tx, org, &agents, by, caller.now()).await?;
     caller.record(&mut tx, format!("endpoint/{no}"), json!({"agents": agents.len()})).await?;
     tx.commit().await?;
-    state.inventory.announce().await?;
+    told(state.inventory.announce().await);
     Ok(StatusCode::ACCEPTED)
 }

@@ -11,7 +11,7 @@ use crate::caller::Caller;
 use crate::extract::{Json, Path, Query, nearest};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Code, Problem, Result};
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 use crate::time::Time;
 
 /// A question that every endpoint it applies to answers about once an hour.
@@ -229,7 +229,7 @@ pub(crate) async fn delete(
     policy::delete(&mut tx, org, PolicyNo(no), now).await.map_err(refused)?;
     caller.record(&mut tx, format!("policy/{no}"), json!({})).await?;
     tx.commit().await?;
-    state.inventory.announce().await?;
+    told(state.inventory.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -13,7 +13,7 @@ use crate::caller::Caller;
 use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Problem, Result};
-use crate::state::ApiState;
+use crate::state::{ApiState, told};
 
 statements! {
     /// One artifact each.
@@ -70,7 +70,7 @@ pub(crate) async fn create(
     let details = json!({"name": made.name, "artifact": made.artifact});
     caller.record(&mut tx, format!("schedule/{}", made.no), details).await?;
     tx.commit().await?;
-    state.schedules.announce().await?;
+    told(state.schedules.announce().await);
     Ok((StatusCode::CREATED, axum::Json(view(&state, org, made).await?)))
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn change(
     let details = json!({"name": changed.name, "enabled": changed.enabled});
     caller.record(&mut tx, format!("schedule/{no}"), details).await?;
     tx.commit().await?;
-    state.schedules.announce().await?;
+    told(state.schedules.announce().await);
     Ok(axum::Json(view(&state, org, changed).await?))
 }
 
@@ -111,7 +111,7 @@ pub(crate) async fn delete(
     let gone = gone.map_err(refused)?;
     caller.record(&mut tx, format!("schedule/{no}"), json!({"name": gone.name})).await?;
     tx.commit().await?;
-    state.schedules.announce().await?;
+    told(state.schedules.announce().await);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -195,7 +195,7 @@ async fn every_change_that_succeeds_is_recorded_on_both_databases() {
     }
 }
 
-async fn token_of(api: &Api, token: &str) -> String {
+pub async fn token_of(api: &Api, token: &str) -> String {
     let listed = api.get(token, "/v1/tokens?limit=1000").await.expect(200);
     let items = listed["items"].as_array().unwrap();
     let made = items.iter().find(|item| item["kind"] == "token").unwrap();
