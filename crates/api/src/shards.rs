@@ -1,6 +1,7 @@
 //! `/shards`: who folds what, and how far behind.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -12,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
 use crate::page::Page;
-use crate::problem::Result;
+use crate::problem::{Problem, Result};
 use crate::state::ApiState;
 
 statements! {
@@ -32,8 +33,15 @@ const READ_TIME: Duration = Duration::from_millis(400);
 /// Nothing came for so long: there is no more.
 const QUIET: Duration = Duration::from_millis(150);
 
+/// A look is shared for so long by all who ask: on a stream over the network each costs dozens of requests and
+/// some consumers.
+const SHARED_FOR: Duration = Duration::from_secs(2);
+
+/// The last look at the stream; locked while one is taken.
+pub(crate) type LastLook = Arc<tokio::sync::Mutex<Option<(Instant, Vec<ShardLag>)>>>;
+
 /// One shard.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ShardLag)]
 pub struct ShardLag {
     /// Its number: agent number modulo 64.
@@ -60,6 +68,23 @@ pub struct ShardLag {
 #[utoipa::path(get, path = "/shards", operation_id = "shards.list", tag = "system",
     responses((status = OK, body = Page<ShardLag>)))]
 pub(crate) async fn list(State(state): State<ApiState>) -> Result<axum::Json<Page<ShardLag>>> {
+    let mut last = Arc::clone(&state.last_look).lock_owned().await;
+    if let Some((at, shards)) = &*last
+        && at.elapsed() < SHARED_FOR
+    {
+        return Ok(axum::Json(Page::whole(shards.clone())));
+    }
+    // In a task of its own: else those who do not wait for their answer would have one begun after the other.
+    let tasks = state.tasks.clone();
+    let look = async move {
+        let shards = all_now(&state).await?;
+        *last = Some((Instant::now(), shards.clone()));
+        Ok(axum::Json(Page::whole(shards)))
+    };
+    tasks.spawn(look).await.map_err(Problem::internal)?
+}
+
+async fn all_now(state: &ApiState) -> Result<Vec<ShardLag>> {
     let names: BTreeMap<InstanceId, String> = muster_cluster::instances(&state.catalog)
         .await?
         .into_iter()
@@ -84,7 +109,7 @@ pub(crate) async fn list(State(state): State<ApiState>) -> Result<axum::Json<Pag
     if let Some(stream) = &state.stream {
         look(&**stream, &mut shards, state.clock.now()).await;
     }
-    Ok(axum::Json(Page::whole(shards)))
+    Ok(shards)
 }
 
 /// Reads on from the committed positions, within bounds.

@@ -30,6 +30,7 @@ use crate::auth::throttle::{Allowance, Throttle};
 use crate::authorise::Approvals;
 use crate::live::Watches;
 use crate::problem::Result;
+use crate::shards::LastLook;
 use crate::sql::{Slots, SqlOptions};
 use crate::stats::Stats;
 
@@ -127,6 +128,7 @@ pub struct Inner {
     pub(crate) requests: Requests,
     pub(crate) watches: Watches,
     pub(crate) sql_slots: Slots,
+    pub(crate) last_look: LastLook,
     pub(crate) stats: Stats,
 }
 
@@ -162,6 +164,7 @@ impl ApiState {
             requests,
             watches,
             sql_slots,
+            last_look: LastLook::default(),
             stats: Stats::default(),
         }))
     }

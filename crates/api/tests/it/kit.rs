@@ -22,6 +22,7 @@ use muster_hunts::Hunts;
 use muster_inventory::Inventory;
 use muster_schedules::Schedules;
 use muster_sinks::Sinks;
+use muster_stream::Stream;
 use muster_testkit::TempCatalog;
 use muster_types::{AgentKind, AgentNo, Clock, InstanceId, OrgId, TestClock, Timestamp};
 use muster_uploads::Uploads;
@@ -53,6 +54,7 @@ pub struct Api {
 pub struct Adjust {
     pub options: Options,
     pub sql: SqlOptions,
+    pub stream: Option<Arc<dyn Stream>>,
 }
 
 /// What was answered.
@@ -104,7 +106,7 @@ impl Api {
             login: Allowance { burst: 5, every: Duration::from_secs(10) },
             ..Options::default()
         };
-        let mut adjusted = Adjust { options, sql: SqlOptions::default() };
+        let mut adjusted = Adjust { options, sql: SqlOptions::default(), stream: None };
         adjust(&mut adjusted);
         let time = || Arc::clone(&clock) as Arc<dyn Clock>;
         let instance = InstanceId(Uuid::from_u128(7));
@@ -160,7 +162,7 @@ impl Api {
             archive: archive.clone(),
             diagnose: Arc::new(|| Box::pin(async { Vec::new() })),
             pressure: None,
-            stream: None,
+            stream: adjusted.stream,
             share: Share::whole(),
             assets: AssetServer::new(Arc::new(Assets::built_in()), archive.clone()),
             sql: adjusted.sql,

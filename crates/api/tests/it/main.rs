@@ -11,6 +11,7 @@ mod inventory;
 mod kit;
 mod schedules;
 mod scoped;
+mod shards;
 mod sinks;
 mod sql;
 mod statements;
