@@ -243,4 +243,18 @@ impl HuntDef {
             _ => Deadline { at: self.expires_at, outcome: late },
         }
     }
+
+    /// What tasks are at `now` that were not handed out, and what those are that were, without an end of
+    /// their own.
+    pub(crate) fn open_outcomes(&self, now: Timestamp) -> (Outcome, Outcome) {
+        let deadline = self.deadline();
+        match self.state {
+            HuntState::AwaitingApproval | HuntState::Running | HuntState::Paused => {
+                (Outcome::Waiting, Outcome::Running)
+            }
+            HuntState::Stopped if now < deadline.at => (Outcome::Cancelled, Outcome::Running),
+            HuntState::Stopped => (Outcome::Cancelled, deadline.outcome),
+            HuntState::Finished | HuntState::Expired => (Outcome::Expired, deadline.outcome),
+        }
+    }
 }

@@ -289,12 +289,7 @@ impl Hunts {
     /// When the catalog fails.
     pub async fn coverage(&self, no: HuntNo, access: &Access) -> Result<Option<Coverage>, Error> {
         let Some((entry, standing)) = self.standing(no, access).await? else { return Ok(None) };
-        let mut coverage = standing.coverage();
-        if access.agents.is_none() {
-            coverage.row_count = Some(entry.row_count());
-            coverage.byte_count = Some(entry.byte_count());
-        }
-        Ok(Some(coverage))
+        Ok(Some(standing.coverage_of(&entry, access)))
     }
 
     /// Every endpoint in a hunt's scope with its outcome, rising, as far as the asker sees them.

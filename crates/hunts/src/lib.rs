@@ -25,6 +25,7 @@ mod progress;
 mod rows;
 mod scopes;
 mod standing;
+mod stored;
 
 pub use change::{approve, delete, extend, pause, resume, set_hold, stop};
 pub use create::{Created, LIFE_MAX, NewHunt, create};
@@ -37,6 +38,7 @@ pub use news::News;
 pub use pause::PauseRule;
 pub use progress::{ProgressError, ShardProgress};
 pub use standing::{Coverage, EndpointOutcome};
+pub use stored::{Counter, Stored};
 
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]

@@ -5,8 +5,8 @@ use muster_types::{Access, AgentNo, EndpointNo, Outcome, Timestamp};
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+use crate::HuntKind;
 use crate::entry::Entry;
-use crate::{HuntDef, HuntKind, HuntState};
 
 const OUTCOMES: usize = Outcome::ALL.len();
 
@@ -81,7 +81,7 @@ impl Standing {
             open -= &set;
             agents[outcome as usize] = set;
         }
-        let (waiting, running) = open_outcomes(def, now);
+        let (waiting, running) = def.open_outcomes(now);
         for agent in &open {
             let agent = AgentNo(agent);
             let retired = snapshot.agent(agent).is_some_and(|a| a.state == AgentState::Retired);
@@ -111,8 +111,14 @@ impl Standing {
         self
     }
 
-    pub(crate) fn coverage(&self) -> Coverage {
+    /// How many have which outcome. Rows are counted for all of the hunt together, so they are told to those who
+    /// see all of it.
+    pub(crate) fn coverage_of(&self, entry: &Entry, access: &Access) -> Coverage {
         let mut coverage = Coverage::default();
+        if access.agents.is_none() {
+            coverage.row_count = Some(entry.row_count());
+            coverage.byte_count = Some(entry.byte_count());
+        }
         for (count, set) in coverage.counts.iter_mut().zip(&self.agents) {
             *count = set.len();
         }
@@ -147,19 +153,6 @@ pub(crate) fn recruited_have_ended(entry: &Entry, snapshot: &Snapshot) -> bool {
     let is_gone = |no| snapshot.agent(no).is_some_and(|agent| agent.state == AgentState::Retired);
     entry.ended_count() == entry.recruited.len()
         || entry.recruited.iter().map(AgentNo).all(|no| entry.is_terminal(no) || is_gone(no))
-}
-
-/// What tasks are that were not handed out, and what those are that were, without an end of their own.
-fn open_outcomes(def: &HuntDef, now: Timestamp) -> (Outcome, Outcome) {
-    let deadline = def.deadline();
-    match def.state {
-        HuntState::AwaitingApproval | HuntState::Running | HuntState::Paused => {
-            (Outcome::Waiting, Outcome::Running)
-        }
-        HuntState::Stopped if now < deadline.at => (Outcome::Cancelled, Outcome::Running),
-        HuntState::Stopped => (Outcome::Cancelled, deadline.outcome),
-        HuntState::Finished | HuntState::Expired => (Outcome::Expired, deadline.outcome),
-    }
 }
 
 /// Endpoints in the scope without a task. Once the hunt has ended nobody joins it: neither endpoints

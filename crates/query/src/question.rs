@@ -7,7 +7,7 @@ use muster_archive::{Archive, manifest};
 use muster_catalog::{Catalog, args};
 use muster_endpoints::Snapshot;
 use muster_results::{ColumnType, Types};
-use muster_types::{Access, HuntNo, SqlRequest};
+use muster_types::{Access, HuntNo, SqlRequest, Timestamp};
 use roaring::RoaringBitmap;
 use tokio::sync::OnceCell;
 
@@ -58,6 +58,8 @@ pub(crate) struct HuntTable {
 /// One asker's question. What is read from the catalog is read once, when it is first needed.
 pub(crate) struct Question {
     pub access: Access,
+    /// By the server's clock, the same for the whole query.
+    pub now: Timestamp,
     pub catalog: Catalog,
     pub archive: Archive,
     reach: OnceCell<Reach>,
@@ -71,6 +73,7 @@ impl Question {
     pub(crate) async fn open(request: &SqlRequest) -> Result<Arc<Self>, Error> {
         Ok(Arc::new(Self {
             access: request.access.clone(),
+            now: request.now,
             catalog: Catalog::open_read_only(&request.catalog_url).await?,
             archive: Archive::open_with(&request.archive_url, &request.archive_access)?,
             reach: OnceCell::new(),

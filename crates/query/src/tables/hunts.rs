@@ -1,9 +1,18 @@
-//! `hunts`: what was asked. Texts that name what a scoped asker may not see stay out.
+//! `hunts`: what was asked, and what became of it on the endpoints that the asker may know of. Texts that
+//! name what a scoped asker may not see stay out.
+//!
+//! Counts are made from the bitmaps of one hunt after the other, and only for a query that names a count and
+//! for hunts that its filters on `hunt` leave.
 
-use arrow::array::ArrayRef;
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::Int64Type;
 use muster_catalog::args;
+use muster_hunts::{Counter, Coverage};
 use muster_types::ColumnType::{self, Int, Text, Time};
-use muster_types::Timestamp;
+use muster_types::{HuntNo, Outcome, Timestamp};
 
 use super::column::{number, text, time};
 use crate::Error;
@@ -35,13 +44,33 @@ pub(super) const COLUMNS: &[(&str, ColumnType)] = &[
     ("started_at", Time),
     ("expires_at", Time),
     ("ended_at", Time),
+    ("waiting", Int),
+    ("running", Int),
+    ("rows", Int),
+    ("empty", Int),
+    ("failed", Int),
+    ("timed_out", Int),
+    ("unsupported", Int),
+    ("cancelled", Int),
+    ("expired", Int),
+    ("retired", Int),
+    (ROW_COUNT, Int),
 ];
+/// Rows of the whole hunt; not for an asker who sees a part.
+const ROW_COUNT: &str = "row_count";
+/// The columns before the counts.
+const KNOWN: usize = 15;
+
+/// Counts of hunts that were made, so that a query gets the same ones however often it names the table.
+pub(super) type Counts = BTreeMap<HuntNo, Option<Coverage>>;
+
+/// The hunts without counts.
 
 pub(super) async fn rows(question: &Question) -> Result<Vec<ArrayRef>, Error> {
     let org = i64::from(question.access.org.0);
     let rows = question.catalog.fetch_all(&HUNTS, args![org]).await?;
     let mut arrays = Vec::with_capacity(COLUMNS.len());
-    for (name, kind) in COLUMNS {
+    for (name, kind) in &COLUMNS[..KNOWN] {
         let column = if *name == "hunt" { "no" } else { name };
         arrays.push(match kind {
             Int => {
@@ -61,5 +90,47 @@ pub(super) async fn rows(question: &Question) -> Result<Vec<ArrayRef>, Error> {
             }
         });
     }
+    for _ in &COLUMNS[KNOWN..] {
+        arrays.push(number(rows.iter().map(|_| None)));
+    }
     Ok(arrays)
+}
+
+/// Whether one of these columns is a count.
+pub(super) fn are_counted(columns: Option<&Vec<usize>>) -> bool {
+    columns.is_none_or(|columns| columns.iter().any(|column| *column >= KNOWN))
+}
+
+/// `rows` with the counts of those hunts that `keep` leaves; the others are left out.
+pub(super) async fn counted(
+    question: &Question,
+    rows: &RecordBatch,
+    keep: impl Fn(Vec<HuntNo>) -> Vec<HuntNo>,
+    counts: &mut Counts,
+) -> Result<RecordBatch, Error> {
+    let numbers = rows.column(0).as_primitive::<Int64Type>().values();
+    let hunts: Vec<HuntNo> = numbers.iter().map(|no| HuntNo(no.unsigned_abs())).collect();
+    let kept: BTreeSet<HuntNo> = keep(hunts.clone()).into_iter().collect();
+    let directory = question.directory().await?;
+    let mut counter = Counter::new(&question.catalog, directory, &question.access, question.now);
+    for hunt in &kept {
+        if !counts.contains_key(hunt) {
+            counts.insert(*hunt, counter.coverage(*hunt).await?);
+        }
+    }
+    let mask: BooleanArray = hunts.iter().map(|hunt| Some(kept.contains(hunt))).collect();
+    let engine = |error: arrow::error::ArrowError| Error::Engine(Box::new(error.into()));
+    let rows = filter_record_batch(rows, &mask).map_err(engine)?;
+    let seen = || kept.iter().map(|hunt| counts.get(hunt).and_then(Option::as_ref));
+    let mut arrays = rows.columns()[..KNOWN].to_vec();
+    for (name, _) in &COLUMNS[KNOWN..] {
+        let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == *name);
+        let value = |coverage: &Coverage| match outcome {
+            Some(outcome) => Some(coverage.count(outcome)),
+            None => coverage.row_count,
+        };
+        let value = |coverage: &Coverage| value(coverage).map(u64::cast_signed);
+        arrays.push(number(seen().map(|coverage| coverage.and_then(value))));
+    }
+    RecordBatch::try_new(rows.schema(), arrays).map_err(engine)
 }

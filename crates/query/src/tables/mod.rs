@@ -14,15 +14,16 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use muster_results::data_type;
-use muster_types::ColumnType;
-use tokio::sync::OnceCell;
+use muster_types::{AgentNo, ColumnType, HuntNo, Timestamp};
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::Error;
 use crate::question::Question;
+use crate::results::{Span, prune};
 
 pub(crate) use hunts::STATEMENTS;
 pub(crate) use uploads::STATEMENTS as UPLOAD_STATEMENTS;
@@ -115,11 +116,34 @@ pub(crate) struct Listed {
     sheet: Sheet,
     schema: SchemaRef,
     rows: OnceCell<RecordBatch>,
+    counts: Mutex<hunts::Counts>,
 }
 
 impl Listed {
     pub(crate) fn new(question: Arc<Question>, sheet: Sheet) -> Self {
-        Self { question, sheet, schema: sheet.schema(), rows: OnceCell::new() }
+        let (rows, counts) = (OnceCell::new(), Mutex::default());
+        Self { question, sheet, schema: sheet.schema(), rows, counts }
+    }
+
+    /// The hunts that may pass, with their counts.
+    async fn counted(
+        &self,
+        rows: &RecordBatch,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> Result<RecordBatch> {
+        let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
+        let physical = |expr: &Expr| state.create_physical_expr(expr.clone(), &schema);
+        let filters = filters.iter().map(physical).collect::<Result<Vec<_>>>()?;
+        let span = |hunt: &HuntNo| Span {
+            agent: (AgentNo(0), AgentNo(u32::MAX)),
+            hunt: (*hunt, *hunt),
+            received: (Timestamp(i64::MIN), Timestamp(i64::MAX)),
+            rows: 1,
+        };
+        let keep = |hunts| prune(hunts, span, &filters, &self.schema);
+        let mut counts = self.counts.lock().await;
+        Ok(hunts::counted(&self.question, rows, keep, &mut counts).await?)
     }
 }
 
@@ -133,15 +157,30 @@ impl TableProvider for Listed {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let used = match self.sheet {
+            Sheet::Hunts => TableProviderFilterPushDown::Inexact,
+            _ => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(vec![used; filters.len()])
+    }
+
     async fn scan(
         &self,
-        _: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
+        filters: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let rows = self.rows.get_or_try_init(|| self.sheet.rows(&self.question)).await?;
-        let partitions = [vec![rows.clone()]];
+        let rows = match self.sheet == Sheet::Hunts && hunts::are_counted(projection) {
+            true => self.counted(rows, state, filters).await?,
+            false => rows.clone(),
+        };
+        let partitions = [vec![rows]];
         let exec =
             MemorySourceConfig::try_new_exec(&partitions, self.schema(), projection.cloned())?;
         Ok(exec)

@@ -1,6 +1,6 @@
 //! What a scoped asker gets to know: nothing of others.
 
-use muster_types::{Access, OrgId};
+use muster_types::{Access, OrgId, Outcome};
 
 use crate::kit::{World, one};
 
@@ -138,6 +138,12 @@ async fn counts_are_of_what_is_seen() {
         ("SELECT count(*) FROM collections WHERE outcome = 'running'", "2", "1", "1"),
         ("SELECT count(*) FROM collections WHERE outcome = 'waiting'", "1", "1", "0"),
         ("SELECT count(*) FROM collections", "6", "4", "2"),
+        ("SELECT sum(rows) FROM hunts", "4", "2", "1"),
+        ("SELECT rows FROM hunts WHERE hunt = 1", "4", "2", "1"),
+        ("SELECT running FROM hunts WHERE hunt = 2", "2", "1", "1"),
+        ("SELECT waiting FROM hunts WHERE hunt = 2 AND kind = 'hunt'", "1", "1", "0"),
+        ("SELECT retired FROM hunts WHERE hunt = 2", "1", "0", "0"),
+        ("SELECT sum(waiting + running + rows + retired) FROM hunts", "8", "4", "2"),
     ] {
         assert_eq!(world.one(sql).await, all, "{sql}");
         assert_eq!(one(&world.ask(&dev, sql).await.unwrap()), two, "{sql}");
@@ -154,4 +160,39 @@ async fn counts_are_of_what_is_seen() {
     for sql in ["EXPLAIN ANALYZE SELECT 1", "EXPLAIN VERBOSE SELECT 1"] {
         assert!(world.refusal(&dev, sql).await.contains("access"), "{sql}");
     }
+}
+
+#[tokio::test]
+async fn hunts_are_counted_as_far_as_they_are_seen() {
+    for temp in muster_testkit::TempCatalog::both().await.unwrap() {
+        counted(&World::filled(temp).await).await;
+    }
+}
+
+async fn counted(world: &World) {
+    let dev = world.labelled("dev").await;
+    let asked = world.hunt("").await;
+    world.recruit(asked, 1, &[1, 3]).await;
+    world.progress(asked, 1, Some(Outcome::Failed)).await;
+    world.progress(asked, 3, Some(Outcome::Empty)).await;
+    let counts = "concat_ws(' ', waiting, running, rows, empty, failed, timed_out, unsupported, cancelled, expired, retired)";
+    let of = |what: &str| format!("SELECT {what} FROM hunts WHERE hunt = {asked}");
+    // Endpoint 2 is in the scope and has no task yet.
+    assert_eq!(world.one(&of(counts)).await, "1 0 0 1 1 0 0 0 0 0");
+    assert_eq!(one(&world.ask(&dev, &of(counts)).await.unwrap()), "1 0 0 0 1 0 0 0 0 0");
+    // Rows are counted for all of a hunt together.
+    assert_eq!(world.one(&of("row_count")).await, "0");
+    assert_eq!(one(&world.ask(&dev, &of("row_count IS NULL")).await.unwrap()), "true");
+    for (filter, hunts) in [
+        ("failed > 0", "4"),
+        ("hunt > 1 AND hunt < 4", "2"),
+        ("rows = 4 OR hunt = 2", "1,2"),
+        ("hunt IN (SELECT hunt FROM hunts WHERE running = 2)", "2"),
+    ] {
+        let sql = format!(
+            "SELECT string_agg(hunt, ',' ORDER BY hunt) FROM hunts WHERE {filter} AND waiting >= 0"
+        );
+        assert_eq!(world.one(&sql).await, hunts, "{filter}");
+    }
+    assert_eq!(world.one("SELECT count(*) FROM hunts").await, "3");
 }
