@@ -1,12 +1,18 @@
-//! Tasks that have not ended: `collections` shows them beside the rows of those that have.
+//! Tasks that have no row of their own: `collections` shows them beside the rows of those that have. They
+//! wait or run, or their hunt ended before they were handed out, and so their end is in no record.
+//!
+//! Those of live hunts are read with the parts. Of hunts that have ended there may be many, and few have such
+//! tasks: each is read when a scan gets to it, one after the other, and only those that its filters leave.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use muster_catalog::args;
 use muster_endpoints::AgentState;
-use muster_hunts::ShardProgress;
+use muster_hunts::{ShardProgress, Stored};
 use muster_types::{AgentNo, AgentSet, HuntNo, Outcome, Shard, Timestamp};
 use roaring::RoaringBitmap;
+use tokio::sync::Mutex;
 
 use super::prune::Span;
 use crate::Error;
@@ -28,11 +34,17 @@ muster_catalog::statements! {
         JOIN hunt_shard s ON s.hunt_no = h.no
         WHERE h.org = $1 AND h.state IN ('running', 'paused') AND h.deleted_at IS NULL";
 
+    /// Hunts that have ended and may have tasks without an end. One that is finished has none.
+    ENDED_HUNTS = "
+        SELECT no, created_at, recruited_total
+        FROM hunt
+        WHERE org = $1 AND state IN ('stopped', 'expired') AND recruited_total > 0 AND deleted_at IS NULL";
+
     /// Raised whenever a task ends, in the transaction that publishes its row.
     PROGRESSED = "SELECT seq FROM feed WHERE topic = 'progress'";
 }
 
-/// Agents of one wave whose tasks wait or run: never empty.
+/// Agents of one wave whose tasks have this outcome and no row: never empty.
 #[derive(Debug)]
 pub(crate) struct OpenTasks {
     pub hunt: HuntNo,
@@ -61,11 +73,91 @@ pub(super) async fn progressed(question: &Question) -> Result<i64, Error> {
     Ok(row.map(|row| row.get("seq")).transpose()?.unwrap_or_default())
 }
 
-/// The open tasks of the agents that the asker sees, by hunt and wave.
+/// Which of these agents the asker sees.
+async fn seen(question: &Question, mut agents: RoaringBitmap) -> Result<RoaringBitmap, Error> {
+    if let Some(seen) = question.reach().await?.agents.as_deref() {
+        agents &= seen;
+    }
+    let snapshot = question.directory().await?;
+    let listed = |no: &u32| {
+        let agent = snapshot.agent(AgentNo(*no));
+        agent.is_some_and(|a| a.org == question.access.org && a.state != AgentState::Retired)
+    };
+    Ok(agents.iter().filter(listed).collect())
+}
+
+/// Hunts that have ended, whose tasks without an end are read when they are asked for. Tasks that end
+/// while the query runs are missing at worst.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    hunts: Vec<EndedHunt>,
+    /// What was read, so that a query gets the same however often it names the table.
+    known: Mutex<BTreeMap<HuntNo, Vec<Arc<OpenTasks>>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct EndedHunt {
+    no: HuntNo,
+    created_at: Timestamp,
+    recruited: u64,
+}
+
+impl Ended {
+    /// All but those whose tasks are in `open`.
+    pub(super) async fn list(question: &Question, open: &[OpenTasks]) -> Result<Self, Error> {
+        let open: HashSet<HuntNo> = open.iter().map(|tasks| tasks.hunt).collect();
+        let mut hunts = Vec::new();
+        let org = i64::from(question.access.org.0);
+        for row in question.catalog.fetch_all(&ENDED_HUNTS, args![org]).await? {
+            let (no, created_at) = (row.get("no")?, row.get("created_at")?);
+            if !open.contains(&no) {
+                let recruited = row.get::<i64>("recruited_total")?.unsigned_abs();
+                hunts.push(EndedHunt { no, created_at, recruited });
+            }
+        }
+        Ok(Self { hunts, known: Mutex::default() })
+    }
+
+    /// The tasks of the hunts that `keep` leaves; it gets the hunts' spans.
+    pub(super) async fn tasks(
+        &self,
+        question: &Question,
+        keep: impl Fn(Vec<Span>) -> Vec<Span>,
+    ) -> Result<Vec<Arc<OpenTasks>>, Error> {
+        let spans = self.hunts.iter().map(|hunt| Span {
+            agent: (AgentNo(0), AgentNo(u32::MAX)),
+            hunt: (hunt.no, hunt.no),
+            received: (hunt.created_at, Timestamp(i64::MAX)),
+            rows: hunt.recruited,
+        });
+        let mut known = self.known.lock().await;
+        let mut all = Vec::new();
+        for span in keep(spans.collect()) {
+            let no = span.hunt.0;
+            if !known.contains_key(&no) {
+                known.insert(no, ended(question, no).await?);
+            }
+            all.extend(known.get(&no).into_iter().flatten().cloned());
+        }
+        Ok(all)
+    }
+}
+
+async fn ended(question: &Question, hunt: HuntNo) -> Result<Vec<Arc<OpenTasks>>, Error> {
+    let Some(stored) = Stored::read(&question.catalog, hunt).await? else { return Ok(Vec::new()) };
+    let mut tasks = Vec::new();
+    for (since, outcome, agents) in stored.without_end(question.now) {
+        let agents = seen(question, agents.0).await?;
+        if !agents.is_empty() {
+            tasks.push(Arc::new(OpenTasks { hunt, since, outcome, agents }));
+        }
+    }
+    Ok(tasks)
+}
+
+/// The open tasks of live hunts, of the agents that the asker sees, by hunt and wave.
 pub(super) async fn read(question: &Question) -> Result<Vec<OpenTasks>, Error> {
     let org = i64::from(question.access.org.0);
-    let seen = question.reach().await?.agents.as_deref();
-    let snapshot = question.directory().await?;
     // Waves first: whoever is recruited in between is in none of it yet.
     let waves = question.catalog.fetch_all(&OPEN_WAVES, args![org]).await?;
     let mut hunts: HashMap<HuntNo, Known> = HashMap::new();
@@ -74,21 +166,13 @@ pub(super) async fn read(question: &Question) -> Result<Vec<OpenTasks>, Error> {
         let progress = ShardProgress::decode(&bytes).map_err(|error| unreadable(&error))?;
         hunts.entry(row.get("hunt_no")?).or_default().add(row.get("shard")?, &progress);
     }
-    let listed = |no: &u32| {
-        let agent = snapshot.agent(AgentNo(*no));
-        agent.is_some_and(|a| a.org == question.access.org && a.state != AgentState::Retired)
-    };
     let mut tasks = Vec::new();
     for row in waves {
         let (hunt, since) = (row.get("hunt_no")?, row.get("committed_at")?);
         let bytes: Vec<u8> = row.get("agents")?;
         let recruited = AgentSet::from_bytes(&bytes).map_err(|error| unreadable(&error))?;
         let known = hunts.entry(hunt).or_default();
-        let mut open = recruited.0 - &known.done;
-        if let Some(seen) = seen {
-            open &= seen;
-        }
-        let open: RoaringBitmap = open.iter().filter(listed).collect();
+        let open = seen(question, recruited.0 - &known.done).await?;
         // Nobody is shown twice, should two waves name one agent.
         known.done |= &open;
         let running = &open & &known.running;

@@ -52,10 +52,13 @@ impl Scan<'_> {
             Some(indices) => indices.clone(),
             None => (0..table.schema().fields().len()).collect(),
         };
-        let Rows { parts, open } = table.rows().await?;
+        let Rows { parts, open, ended } = table.rows().await?;
         let span = |file: &Arc<PartFile>| Span::from(&file.part.info);
         let parts = prune(parts.clone(), span, &filters, &table.schema());
-        let open = prune(open.clone(), |tasks| tasks.span(), &filters, &table.schema());
+        let keep = |spans| prune(spans, |span| *span, &filters, &table.schema());
+        let mut open = open.clone();
+        open.extend(ended.tasks(&table.question, keep).await?);
+        let open = prune(open, |tasks| tasks.span(), &filters, &table.schema());
         let mut plans = Vec::with_capacity(2);
         let (parts, rule) = self.rule(parts, reach).await?;
         if !parts.is_empty() {

@@ -14,14 +14,14 @@ use muster_results::{SYSTEM_COLUMNS, data_type, system_fields};
 use muster_types::{ColumnDecl, ColumnType, HuntNo};
 use tokio::sync::OnceCell;
 
-use super::open::{self, OpenTasks};
+use super::open::{self, Ended, OpenTasks};
 use super::part::PartFile;
 use super::scan::Scan;
 use super::virtuals::Virtual;
 use crate::Error;
 use crate::question::Question;
 
-/// The table of ended tasks, to which those that have not ended are added.
+/// The table of ended tasks, to which those without an end of their own are added.
 const COLLECTIONS: &str = "collections";
 /// How often `collections` is read anew because tasks ended meanwhile.
 const READS_MAX: usize = 4;
@@ -49,6 +49,8 @@ pub(crate) struct Rows {
     pub parts: Vec<Arc<PartFile>>,
     /// Tasks that have not ended, for `collections`.
     pub open: Vec<Arc<OpenTasks>>,
+    /// Hunts that have ended, for `collections`.
+    pub ended: Ended,
 }
 
 impl ResultTable {
@@ -95,7 +97,8 @@ impl ResultTable {
             if self.name == COLLECTIONS {
                 return self.collections().await;
             }
-            Ok::<_, Error>(Rows { parts: self.parts().await?, open: Vec::new() })
+            let (open, ended) = (Vec::new(), Ended::default());
+            Ok::<_, Error>(Rows { parts: self.parts().await?, open, ended })
         };
         self.rows.get_or_try_init(read).await
     }
@@ -108,10 +111,13 @@ impl ResultTable {
             reads += 1;
             // Parts first: a task that ends in between is missing at worst, and never there twice.
             let parts = self.parts().await?;
-            let open = open::read(&self.question).await?.into_iter().map(Arc::new).collect();
+            let open = open::read(&self.question).await?;
+            // Live ones before those that have ended: a hunt that ends in between is in one of the lists.
+            let ended = Ended::list(&self.question, &open).await?;
+            let open = open.into_iter().map(Arc::new).collect();
             let after = open::progressed(&self.question).await?;
             if after == before || reads == READS_MAX {
-                return Ok(Rows { parts, open });
+                return Ok(Rows { parts, open, ended });
             }
             before = after;
         }

@@ -24,10 +24,12 @@ pub const ORG: OrgId = OrgId::DEFAULT;
 muster_catalog::statements! {
     PUT_WAVE = "INSERT INTO hunt_wave (hunt_no, wave, agents, agent_count, committed_at, change)
         VALUES ($1, $2, $3, $4, $5, $6)";
+    COUNT_RECRUITED = "UPDATE hunt SET recruited_total = recruited_total + $2 WHERE no = $1";
     PUT_PROGRESS = "INSERT INTO hunt_shard (hunt_no, shard, progress, row_count, byte_count, change)
         VALUES ($1, $2, $3, 0, 0, $4)
         ON CONFLICT (hunt_no, shard) DO UPDATE
         SET progress = excluded.progress, change = excluded.change";
+    END_HUNT = "UPDATE hunt SET state = $2, ended_at = $3, change = $4 WHERE no = $1";
 }
 
 /// Endpoints by number: two of label `dev`, one of label `board`, one that was deleted.
@@ -220,6 +222,7 @@ impl World {
         let at = Timestamp(NOW.0 + wave);
         let values = args![hunt, wave, agents.to_bytes(), agents.len(), at, change];
         tx.execute(&PUT_WAVE, values).await.unwrap();
+        tx.execute(&COUNT_RECRUITED, args![hunt, agents.len()]).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -235,6 +238,14 @@ impl World {
         let change = tx.bump("progress").await.unwrap();
         let values = args![hunt, agent.shard(), progress.encode(), change];
         tx.execute(&PUT_PROGRESS, values).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// As the dispatcher ends hunts.
+    pub async fn end(&self, hunt: HuntNo, state: &str) {
+        let mut tx = self.temp.catalog.begin(Priority::Api).await.unwrap();
+        let change = tx.bump("hunt").await.unwrap();
+        tx.execute(&END_HUNT, args![hunt, state, NOW, change]).await.unwrap();
         tx.commit().await.unwrap();
     }
 

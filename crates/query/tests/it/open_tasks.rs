@@ -39,7 +39,10 @@ async fn shown_once(world: &World) {
     let mut tx = world.temp.catalog.begin(muster_catalog::Priority::Api).await.unwrap();
     muster_hunts::stop(&mut tx, crate::kit::ORG, HuntNo(2)).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(world.one(ALL).await, format!("{ended}, 2 dev-one empty"));
+    let given_up = "2 dev-one empty, 2 dev-two cancelled, 2 board-three cancelled";
+    assert_eq!(world.one(ALL).await, format!("{ended}, {given_up}"));
+    let seen = one(&world.ask(&board, ALL).await.unwrap());
+    assert_eq!(seen, "1 board-three rows, 2 board-three cancelled");
 }
 
 #[tokio::test]
@@ -68,4 +71,40 @@ async fn open_tasks_are_there_before_the_first_end() {
     assert_eq!(world.one("SELECT count(*) FROM collections").await, "3");
     assert_eq!(world.one("SELECT max(outcome) FROM collections WHERE agent = 3").await, "waiting");
     assert_eq!(world.one("SELECT count(*) FROM collections WHERE rows > 0").await, "0");
+}
+
+#[tokio::test]
+async fn a_task_that_was_never_handed_out_has_its_end() {
+    for temp in TempCatalog::both().await.unwrap() {
+        never_handed_out(&World::filled(temp).await).await;
+    }
+}
+
+async fn never_handed_out(world: &World) {
+    let count = |filter: &str| format!("SELECT count(*) FROM collections WHERE {filter}");
+    world.end(HuntNo(2), "expired").await;
+    // What was handed out ends with the hunt's time; what was not could not begin.
+    let open = "2 dev-one expired, 2 dev-two expired, 2 board-three expired";
+    let ended = "1 dev-one rows, 1 dev-two rows, 1 board-three rows";
+    assert_eq!(world.one(ALL).await, format!("{ended}, {open}"));
+    for (filter, rows) in [
+        ("hunt = 2", "3"),
+        ("hunt = 1", "3"),
+        ("hunt > 2", "0"),
+        ("outcome = 'expired'", "3"),
+        ("outcome = 'waiting'", "0"),
+        ("agent = 3 AND hunt = 2", "1"),
+        ("hunt = 2 AND received_time < '2001-01-01'", "0"),
+        ("hunt = 2 AND agent IN (SELECT agent FROM collections WHERE outcome = 'expired')", "3"),
+    ] {
+        assert_eq!(world.one(&count(filter)).await, rows, "{filter}");
+    }
+    let said = "SELECT concat_ws(' ', expired, retired) FROM hunts WHERE hunt = 2";
+    assert_eq!(world.one(said).await, "3 1");
+
+    // Of a hunt that was deleted nothing is shown.
+    let mut tx = world.temp.catalog.begin(muster_catalog::Priority::Api).await.unwrap();
+    muster_hunts::delete(&mut tx, crate::kit::ORG, HuntNo(2)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(world.one(&count("hunt = 2")).await, "0");
 }
