@@ -1,6 +1,7 @@
 //! `muster import …`: what other servers were configured with, through the API like everything else.
 
 mod apply;
+mod files;
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +13,7 @@ use super::output::Printer;
 use super::session::Session;
 use crate::client::{CliError, Exit};
 use apply::Apply;
-
-/// Longest file that is read.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+use files::Beside;
 
 /// `muster import …`.
 #[derive(Subcommand)]
@@ -26,6 +25,9 @@ pub enum ImportCommand {
         /// Name of the pack, or of the part of the configuration; the file's name when missing.
         #[arg(long)]
         name: Option<String>,
+        /// Read packs outside the folder of the file as well.
+        #[arg(long)]
+        allow_outside: bool,
         /// Only say what would be done.
         #[arg(long)]
         dry_run: bool,
@@ -34,6 +36,12 @@ pub enum ImportCommand {
     Fleet {
         /// The file.
         file: PathBuf,
+        /// Read files outside the folder of the file as well, as `../lib/policies.yml`.
+        #[arg(long)]
+        allow_outside: bool,
+        /// Replace `$NAME` and `${NAME}` in secrets by variables of the environment.
+        #[arg(long)]
+        env: bool,
         /// Only say what would be done.
         #[arg(long)]
         dry_run: bool,
@@ -67,8 +75,12 @@ impl Outcome {
 /// Runs `muster import …`.
 pub async fn run(session: &Session, command: ImportCommand) -> Result<(), CliError> {
     let (import, dry_run) = match command {
-        ImportCommand::Osquery { file, name, dry_run } => (read_osquery(&file, name)?, dry_run),
-        ImportCommand::Fleet { file, dry_run } => (read_fleet(&file)?, dry_run),
+        ImportCommand::Osquery { file, name, allow_outside, dry_run } => {
+            (read_osquery(&file, name, allow_outside)?, dry_run)
+        }
+        ImportCommand::Fleet { file, allow_outside, env, dry_run } => {
+            (read_fleet(&file, allow_outside, env)?, dry_run)
+        }
     };
     let columns = ["outcome", "what", "at", "reason"];
     let mut printer = Printer::new(session.format, std::io::stdout().lock(), &columns);
@@ -117,19 +129,29 @@ fn finish(dry_run: bool, counts: [usize; 6]) -> Result<(), CliError> {
     }
 }
 
-fn read_osquery(file: &Path, name: Option<String>) -> Result<Import, CliError> {
+fn read_osquery(
+    file: &Path,
+    name: Option<String>,
+    allow_outside: bool,
+) -> Result<Import, CliError> {
     let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = name.or_else(stem).unwrap_or_else(|| "osquery".to_owned());
-    let load = |path: &str| beside(file, path);
+    let beside = Beside::new(file, allow_outside);
+    let load = |path: &str| beside.read(path);
     osquery::read(&file.display().to_string(), &read(file)?, &name, &load)
         .map_err(|error| unreadable(&error))
 }
 
-fn read_fleet(file: &Path) -> Result<Import, CliError> {
-    let around = fleet::Surroundings {
-        load: &|path| beside(file, path),
-        variable: &|name| std::env::var(name).ok(),
+fn read_fleet(file: &Path, allow_outside: bool, env: bool) -> Result<Import, CliError> {
+    let beside = Beside::new(file, allow_outside);
+    let variable = |name: &str| match std::env::var(name) {
+        _ if !env => {
+            Err(format!("${name} is a variable of the environment; with --env it is read"))
+        }
+        Ok(text) => Ok(text),
+        Err(_) => Err(format!("its text is in ${name}, which is not set in the environment")),
     };
+    let around = fleet::Surroundings { load: &|path| beside.read(path), variable: &variable };
     fleet::read(&file.display().to_string(), &read(file)?, &around)
         .map_err(|error| unreadable(&error))
 }
@@ -139,25 +161,7 @@ fn unreadable(error: &Unreadable) -> CliError {
 }
 
 fn read(file: &Path) -> Result<String, CliError> {
-    text(file).map_err(|problem| CliError::usage(format!("{}: {problem}", file.display())))
-}
-
-/// A file that another one names, by a path relative to that.
-fn beside(file: &Path, path: &str) -> Result<String, String> {
-    let folder = file.parent().unwrap_or_else(|| Path::new(""));
-    text(&folder.join(path)).map_err(|problem| format!("{path}: {problem}"))
-}
-
-fn text(file: &Path) -> Result<String, String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(file)
-        .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(|error| error.to_string())?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("longer than {FILE_BYTES_MAX} bytes"));
-    }
-    Ok(text)
+    files::text(file).map_err(|problem| CliError::usage(format!("{}: {problem}", file.display())))
 }
 
 /// The members of `wanted` that differ in `known`.

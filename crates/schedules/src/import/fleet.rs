@@ -5,6 +5,7 @@ mod gitops;
 mod items;
 mod options;
 mod target;
+mod variables;
 
 use super::json::{Node, Value};
 use super::{Import, Kind, Place, Unreadable, Wanted, yaml};
@@ -13,8 +14,8 @@ use super::{Import, Kind, Place, Unreadable, Wanted, yaml};
 pub struct Surroundings<'a> {
     /// Reads a file that a gitops file names, by a path relative to that.
     pub load: &'a dyn Fn(&str) -> Result<String, String>,
-    /// A variable of the environment, for `$NAME` in secrets.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The text of a variable of the environment, for `$NAME` in secrets, or why there is none.
+    pub variable: &'a dyn Fn(&str) -> Result<String, String>,
 }
 
 /// Reads a file of either form.

@@ -99,6 +99,104 @@ fn what_another_server_was_configured_with_is_taken_over_once() -> anyhow::Resul
     Ok(())
 }
 
+/// Files that an imported file names are those below its folder; others, and variables, only when asked for.
+#[test]
+fn an_imported_file_does_not_decide_what_is_read() -> anyhow::Result<()> {
+    let server = Server::up(ServerOptions {
+        env: vec![("TEST_FLEET_SECRET".to_owned(), "a-secret-of-the-environment".to_owned())],
+        ..ServerOptions::default()
+    })?;
+    let folder = server.scratch().join("given");
+    std::fs::create_dir_all(folder.join("packs"))?;
+    let pack = r#"{"queries": {"one": {"query": "SELECT 1", "interval": 60}}}"#;
+    let elsewhere = server.scratch().join("elsewhere.conf");
+    std::fs::write(&elsewhere, pack)?;
+    std::fs::write(folder.join("packs/own.conf"), pack)?;
+    std::os::unix::fs::symlink("own.conf", folder.join("packs/same.conf"))?;
+    std::os::unix::fs::symlink(&elsewhere, folder.join("packs/link.conf"))?;
+    std::os::unix::fs::symlink(server.scratch(), folder.join("packs/out"))?;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        folder.join("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )?;
+    let absolute = serde_json::to_string(&elsewhere)?;
+    let config = format!(
+        r#"{{"packs": {{
+"own": "packs/own.conf",
+"same": "./packs/same.conf",
+"link": "packs/link.conf",
+"through": "packs/out/elsewhere.conf",
+"up": "../elsewhere.conf",
+"down-up": "packs/../../elsewhere.conf",
+"absolute": {absolute},
+"many": "packs/*.conf",
+"pipe": "pipe",
+"gone": "packs/gone.conf"
+}}}}"#
+    );
+    let file = folder.join("osquery.conf");
+    std::fs::write(&file, config)?;
+    let file = file.display().to_string();
+    let report = |args: &[&str]| -> anyhow::Result<BTreeMap<u64, (String, String)>> {
+        let mut lines = BTreeMap::new();
+        for told in server.list(args)? {
+            let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
+            let line = text("at").rsplit(':').next().unwrap_or_default().parse().unwrap_or(0);
+            if text("outcome") == "skipped" {
+                lines.insert(line, (text("what"), text("reason")));
+            }
+        }
+        Ok(lines)
+    };
+    let skipped = report(&["import", "osquery", &file])?;
+    assert_eq!(skipped.keys().copied().collect::<Vec<_>>(), [4, 5, 6, 7, 8, 9, 10, 11]);
+    for (line, reason) in [
+        (4, "a link leads out of the folder"),
+        (5, "a link leads out of the folder"),
+        (6, "is not below the folder"),
+        (7, "is not below the folder"),
+        (8, "is not below the folder"),
+        (9, "names several files"),
+        (10, "is no regular file"),
+        (11, "No such file"),
+    ] {
+        assert!(skipped[&line].1.contains(reason), "{line}: {:?}", skipped[&line]);
+    }
+    let names = |schedules: Vec<serde_json::Value>| -> Vec<String> {
+        let mut names: Vec<_> =
+            schedules.iter().filter_map(|one| one["name"].as_str().map(str::to_owned)).collect();
+        names.sort();
+        names
+    };
+    let made = names(server.list(&["schedule", "list"])?);
+    assert_eq!(made, ["pack/own/one", "pack/same/one"]);
+    let skipped = report(&["import", "osquery", &file, "--allow-outside"])?;
+    assert_eq!(skipped.keys().copied().collect::<Vec<_>>(), [9, 10, 11]);
+    assert_eq!(server.list(&["schedule", "list"])?.len(), 7);
+
+    std::fs::write(server.scratch().join("lib.yml"), "- {name: P, query: SELECT 1}\n")?;
+    let gitops = folder.join("team.yml");
+    std::fs::write(
+        &gitops,
+        "name: T\npolicies:\n  - path: ../lib.yml\n  - paths: ./*.yml\nteam_settings:\n  secrets:\n    - secret: $TEST_FLEET_SECRET\n    - secret: x-${TEST_NOT_SET}\n    - secret: plain-text\n",
+    )?;
+    let gitops = gitops.display().to_string();
+    let skipped = report(&["import", "fleet", &gitops])?;
+    assert_eq!(skipped.keys().copied().collect::<Vec<_>>(), [3, 4, 7, 8], "{skipped:?}");
+    assert!(skipped[&3].1.contains("--allow-outside"), "{skipped:?}");
+    assert!(skipped[&7].1.contains("--env") && !skipped[&7].1.contains("a-secret"), "{skipped:?}");
+    assert_eq!(outcomes(&server, &["import", "fleet", &gitops])?["unchanged"], 2);
+    let skipped = report(&["import", "fleet", &gitops, "--allow-outside", "--env"])?;
+    assert_eq!(skipped.keys().copied().collect::<Vec<_>>(), [4, 8], "{skipped:?}");
+    assert!(skipped[&8].1.contains("$TEST_NOT_SET, which is not set"), "{skipped:?}");
+    let secrets = names(server.list(&["enrolment", "list"])?);
+    assert!(secrets.iter().any(|name| name == "team:T 1"), "{secrets:?}");
+    Ok(())
+}
+
 #[test]
 fn the_printed_line_makes_a_machine_an_agent() -> anyhow::Result<()> {
     let server = Server::up(ServerOptions::default())?;

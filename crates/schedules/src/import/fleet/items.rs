@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::target::{Target, label_name};
+use super::variables::replaced;
 use super::{Reader, list, named};
 use crate::import::json::Node;
 use crate::import::query::{add, flag, integer, text};
@@ -188,7 +189,7 @@ impl Reader<'_> {
             let name =
                 named(item, "name").map_or_else(|| format!("{owner} {}", n + 1), str::to_owned);
             let what = format!("enrol secret {name:?}");
-            let secret = match self.variable(given) {
+            let secret = match replaced(given, self.around.variable) {
                 Ok(secret) if secret.is_empty() => {
                     self.import.skip(what, "is empty", at);
                     continue;
@@ -203,12 +204,5 @@ impl Reader<'_> {
             let body = body.as_object().cloned().unwrap_or_default();
             self.import.want(Kind::EnrolSecret, &name, body, at);
         }
-    }
-
-    fn variable(&self, given: &str) -> Result<String, String> {
-        let Some(name) = given.strip_prefix('$') else { return Ok(given.to_owned()) };
-        let name = name.trim_start_matches('{').trim_end_matches('}');
-        let missing = || format!("its text is in ${name}, which is not set in the environment");
-        (self.around.variable)(name).ok_or_else(missing)
     }
 }

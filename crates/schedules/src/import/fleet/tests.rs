@@ -5,8 +5,9 @@ fn no_file(path: &str) -> Result<String, String> {
     Err(format!("{path}: no such file"))
 }
 
-fn variable(name: &str) -> Option<String> {
-    (name == "SET_SECRET").then(|| "from-the-environment".to_owned())
+fn variable(name: &str) -> Result<String, String> {
+    let missing = || format!("its text is in ${name}, which is not set in the environment");
+    (name == "SET_SECRET").then(|| "from-the-environment".to_owned()).ok_or_else(missing)
 }
 
 fn around<'a>(load: &'a dyn Fn(&str) -> Result<String, String>) -> Surroundings<'a> {
