@@ -20,7 +20,7 @@ pub const MAX_SOURCES: usize = 250;
 /// Ended tasks per agent of which more than the outcome is known.
 pub const MAX_ENDED: usize = 32;
 
-/// Uploads per agent whose blocks are still told apart. Agents send one at a time.
+/// Uploads per agent whose blocks are still told apart: as many as may be open at once.
 pub const MAX_UPLOADS: usize = 16;
 
 /// Longest upload in bytes, whatever was said when it began.
@@ -99,7 +99,7 @@ pub(super) struct Runs {
     pub gap: bool,
 }
 
-/// The blocks seen of an upload, also when it is whole; the most recently begun stands last.
+/// The blocks seen of an upload, also when it is whole; the most recently continued stands last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Upload {
     pub no: u64,
@@ -142,17 +142,22 @@ impl AgentState {
 
     /// The upload; made when it is new.
     pub fn upload(&mut self, no: u64, count: u32) -> &mut Upload {
-        let at = self.uploads.iter().position(|upload| upload.no == no).unwrap_or_else(|| {
-            if self.uploads.len() >= MAX_UPLOADS {
-                // Those that are whole first: blocks of an open one would be missed.
-                let whole = |known: &Upload| known.seen.complete_below(u64::from(known.count));
-                let place = self.uploads.iter().position(whole).unwrap_or(0);
-                self.uploads.remove(place);
+        let known = self.uploads.iter().position(|upload| upload.no == no);
+        let upload = match known {
+            Some(at) => self.uploads.remove(at),
+            None => {
+                if self.uploads.len() >= MAX_UPLOADS {
+                    // Those that are whole first: blocks of an open one would be missed. No more are open
+                    // at once, so the one that was not continued for longest was given up.
+                    let whole = |known: &Upload| known.seen.complete_below(u64::from(known.count));
+                    let place = self.uploads.iter().position(whole).unwrap_or(0);
+                    self.uploads.remove(place);
+                }
+                Upload { no, count, ..Upload::default() }
             }
-            self.uploads.push(Upload { no, count, ..Upload::default() });
-            self.uploads.len() - 1
-        });
-        &mut self.uploads[at]
+        };
+        self.uploads.push(upload);
+        self.uploads.last_mut().expect("one was just pushed")
     }
 
     /// Whether something is known that version 1 of the stored form has no place for.
@@ -306,7 +311,9 @@ mod tests {
         agent.upload(100, 2);
         let known = |agent: &AgentState, no| agent.uploads.iter().any(|upload| upload.no == no);
         assert!(known(&agent, 0) && !known(&agent, 3));
+        // The first goes on; the second was not continued for longest.
+        agent.upload(0, 2);
         agent.upload(101, 2);
-        assert!(!known(&agent, 0) && known(&agent, 1));
+        assert!(known(&agent, 0) && !known(&agent, 1));
     }
 }
