@@ -113,6 +113,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     9 "0009_stores";
     10 "0010_seeing";
     13 "0013_yara";
+    15 "0015_uploads_continued";
 };
 
 /// Since which migration the store says what each of them asks of programs.

@@ -1,5 +1,7 @@
 //! What can go wrong.
 
+use muster_types::UploadNo;
+
 use crate::State;
 
 /// A failed call.
@@ -25,6 +27,9 @@ pub enum Error {
     /// Too many at once.
     #[error("agent has {0} uploads open")]
     TooMany(u32),
+    /// It was begun, and failed since.
+    #[error("upload {0} has failed; it takes a new carve")]
+    Over(UploadNo),
     /// It is not there to be read.
     #[error("upload is {0}, not stored")]
     NotStored(State),

@@ -7,8 +7,8 @@
 //! together in the archive, in pieces of a bounded size, with the hash of the whole; and block rows
 //! that no open upload needs any more are dropped.
 //!
-//! What is lost: an upload of which a block never comes. It is given up after
-//! [`Options::open_for`], and says which share of it came.
+//! What is lost: an upload of which a block never comes. It is given up when none has come for
+//! [`Options::open_for`].
 
 mod assemble;
 mod blocks;
@@ -17,6 +17,7 @@ mod finisher;
 mod model;
 mod options;
 mod session;
+mod standing;
 mod store;
 mod tidy;
 mod uploads;
@@ -26,6 +27,7 @@ pub use finisher::Finisher;
 pub use model::{NewUpload, State, Upload};
 pub use options::Options;
 pub use session::{Session, Sessions};
+pub use standing::Standing;
 pub use store::received;
 pub use uploads::{Filter, Uploads};
 

@@ -69,6 +69,25 @@ muster_catalog::statements! {
         ORDER BY begun_at
         LIMIT $3";
 
+    /// What is asked with blocks.
+    pub(crate) STANDING = "
+        SELECT state, begun_at, continued_at FROM upload
+        WHERE no = $1";
+
+    pub(crate) CONTINUED = "
+        UPDATE upload SET continued_at = $2
+        WHERE no = $1 AND state = 'open' AND (continued_at IS NULL OR continued_at < $2)";
+
+    /// Open ones that nobody continued since `$1`, or that began before `$2`.
+    IDLE = "
+        SELECT no, org, agent_no, kind, external_id, block_count, block_size, byte_count, state,
+            message, begun_at, ended_at, sha256, format, object, piece_count
+        FROM upload
+        WHERE state = 'open' AND begun_at < $1
+            AND (COALESCE(continued_at, begun_at) < $1 OR begun_at < $2)
+        ORDER BY begun_at
+        LIMIT $3";
+
     /// Uploads of agents that are no more. A cross join, so that SQLite begins with the agents.
     OF_DELETED = "
         SELECT upload.no, upload.org, upload.agent_no, upload.kind, upload.external_id,
@@ -92,15 +111,23 @@ muster_catalog::statements! {
         WHERE table_name = 'upload_blocks'";
 }
 
-/// Begins an upload, or finds the one that was begun under this name.
+/// Begins an upload, or finds the one that was begun under this name. All beginnings of an installation
+/// come one after the other, by the counter of numbers, so no agent gets more than `open_max`.
 pub(crate) async fn begin(
     catalog: &Catalog,
     (org, agent): (OrgId, AgentNo),
     new: &NewUpload,
     now: Timestamp,
-) -> Result<Upload, Error> {
+    open_max: u32,
+) -> Result<Upload, crate::Error> {
     let mut tx = catalog.begin(Priority::Intake).await?;
     let no = tx.bump("number/upload").await?;
+    let known = tx.fetch_optional(&BY_NAME, args![org, agent, &*new.external_id]).await?;
+    let open = tx.fetch_one(&COUNT_OPEN, args![org, agent]).await?.get("n")?;
+    if known.is_none() && open >= open_max {
+        tx.rollback().await;
+        return Err(crate::Error::TooMany(open));
+    }
     let values = args![
         no,
         org,
@@ -115,7 +142,7 @@ pub(crate) async fn begin(
     tx.execute(&ADD, values).await?;
     let row = tx.fetch_one(&BY_NAME, args![org, agent, &*new.external_id]).await?;
     tx.commit().await?;
-    read(&row)
+    Ok(read(&row)?)
 }
 
 /// Notes, in the worker's transaction, that all blocks of an upload are in; nothing when that is
@@ -166,6 +193,15 @@ pub(crate) async fn of_state(
     limit: u32,
 ) -> Result<Vec<Upload>, Error> {
     read_all(&catalog.fetch_all(&OF_STATE, args![state.as_str(), begun_before, limit]).await?)
+}
+
+pub(crate) async fn idle(
+    catalog: &Catalog,
+    not_since: Timestamp,
+    begun_before: Timestamp,
+    limit: u32,
+) -> Result<Vec<Upload>, Error> {
+    read_all(&catalog.fetch_all(&IDLE, args![not_since, begun_before, limit]).await?)
 }
 
 pub(crate) async fn of_deleted(catalog: &Catalog, limit: u32) -> Result<Vec<Upload>, Error> {

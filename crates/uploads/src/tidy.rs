@@ -43,10 +43,16 @@ pub(crate) async fn round(
 }
 
 async fn give_up(catalog: &Catalog, options: &Options, now: Timestamp) -> Result<(), Error> {
-    let begun_before = now.minus(options.open_for);
-    for upload in store::of_state(catalog, State::Open, begun_before, UPLOADS_MAX).await? {
-        let hours = options.open_for.as_secs() / 3600;
-        let why = format!("not all of its {} blocks came within {hours} h", upload.block_count);
+    let (idle, most) = (options.open_for, options.open_at_most);
+    let since = (now.minus(idle), now.minus(most));
+    for upload in store::idle(catalog, since.0, since.1, UPLOADS_MAX).await? {
+        let (blocks, hours) = (upload.block_count, |time: Duration| time.as_secs() / 3600);
+        let why = match upload.begun_at < since.1 {
+            true => format!("not all of its {blocks} blocks came within {} h", hours(most)),
+            false => {
+                format!("not all of its {blocks} blocks came, and none for {} h", hours(idle))
+            }
+        };
         let values = args![upload.no, why, now, State::Open.as_str()];
         catalog.execute(Priority::Intake, &store::FAILED, values).await?;
     }

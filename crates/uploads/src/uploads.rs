@@ -9,6 +9,7 @@ use muster_catalog::Catalog;
 use muster_cluster::secrets;
 use muster_types::{Access, AgentNo, OrgId, Timestamp, UploadNo};
 
+use crate::standing::{Standing, Standings};
 use crate::{Error, NewUpload, Options, Session, Sessions, State, Upload, store};
 
 /// Name of the secret that sessions are made under.
@@ -36,6 +37,7 @@ pub struct Uploads {
     archive: Archive,
     sessions: Sessions,
     options: Arc<Options>,
+    standings: Arc<Standings>,
 }
 
 impl Uploads {
@@ -56,7 +58,8 @@ impl Uploads {
         };
         let secret = secrets::get_or_create(&catalog, key, SECRET, make).await?;
         let sessions = Sessions::new(&secret);
-        Ok(Self { catalog, archive, sessions, options: Arc::new(options) })
+        let (options, standings) = (Arc::new(options), Arc::default());
+        Ok(Self { catalog, archive, sessions, options, standings })
     }
 
     /// Begins an upload; the text of its session. Begun again under the same name it continues:
@@ -64,7 +67,7 @@ impl Uploads {
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::TooMany`], [`Error::Blocks`] when it was begun in another shape,
-    /// or when the catalog fails.
+    /// [`Error::Over`] when it failed since, or when the catalog fails.
     pub async fn begin(
         &self,
         org: OrgId,
@@ -82,12 +85,19 @@ impl Uploads {
         let upload = match known {
             Some(upload) => upload,
             None if open >= self.options.open_max => return Err(Error::TooMany(open)),
-            None => store::begin(&self.catalog, (org, agent), new, now).await?,
+            None => {
+                let most = self.options.open_max;
+                store::begin(&self.catalog, (org, agent), new, now, most).await?
+            }
         };
         if (upload.block_count, upload.block_size) != (new.block_count, new.block_size) {
             let message = format!("upload {} was begun with other blocks", upload.no);
             return Err(Error::Blocks(message));
         }
+        if upload.state == State::Failed {
+            return Err(Error::Over(upload.no));
+        }
+        self.standings.forget(upload.no);
         let (block_count, block_size) = (upload.block_count, upload.block_size);
         let session = Session { org, agent, upload: upload.no, block_count, block_size };
         Ok(self.sessions.issue(&session))
@@ -97,6 +107,11 @@ impl Uploads {
     #[must_use]
     pub fn session(&self, text: &str) -> Option<Session> {
         self.sessions.open(text)
+    }
+
+    /// What becomes of a block of this session. While the catalog is away it is taken.
+    pub async fn standing(&self, session: &Session, now: Timestamp) -> Standing {
+        self.standings.of(&self.catalog, &self.options, session, now).await
     }
 
     /// An upload the caller may see.

@@ -17,7 +17,9 @@ use muster_types::{
     Access, AgentKind, AgentNo, AgentSet, Clock, ColumnDecl, ColumnType, HuntNo, OrgId, Pos,
     TestClock, Timestamp, UploadNo,
 };
-use muster_uploads::{BLOCKS_TABLE, Error, Filter, Finisher, NewUpload, Options, State, Uploads};
+use muster_uploads::{
+    BLOCKS_TABLE, Error, Filter, Finisher, NewUpload, Options, Session, Standing, State, Uploads,
+};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -192,6 +194,67 @@ async fn beginning_again_continues_and_another_shape_is_refused() {
     }
     assert!(matches!(site.begun("five", 1).await, Err(Error::TooMany(4))));
     assert!(matches!(site.begun("six", u32::MAX).await, Err(Error::TooLarge { .. })));
+}
+
+/// However many begin at once, here and elsewhere: none is forgotten for a new one.
+#[tokio::test]
+async fn no_more_are_open_at_once_than_may_be() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp).await;
+        let names: Vec<String> = (0..17).map(|n| format!("carve-{n}")).collect();
+        let begun = futures_util::future::join_all(names.iter().map(|name| site.begun(name, 2)));
+        let begun = begun.await;
+        let refused = begun.iter().filter(|one| matches!(one, Err(Error::TooMany(4)))).count();
+        let open: Vec<&String> = begun.iter().filter_map(|one| one.as_ref().ok()).collect();
+        assert_eq!((open.len(), refused), (4, 13), "{begun:?}");
+        // One is whole: another may come. Those that are open are continued as before.
+        let first = site.uploads.session(open[0]).unwrap().upload;
+        site.flush(&[(first, 0), (first, 1)], Some(first)).await;
+        site.begin("one more", 1).await;
+        let again = site.begun(&names[begun.iter().rposition(Result::is_ok).unwrap()], 2).await;
+        assert_eq!(&again.unwrap(), open[3]);
+    }
+}
+
+#[tokio::test]
+async fn what_goes_on_is_given_up_later_and_its_blocks_are_of_no_use_then() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp).await;
+        let session = |text: &str| site.uploads.session(text).unwrap();
+        let slow = session(&site.begun("slow", 99).await.unwrap());
+        let left = session(&site.begun("left", 2).await.unwrap());
+        let standing =
+            async |session: &Session| site.uploads.standing(session, site.clock.now()).await;
+        let hour = Duration::from_secs(3600);
+        for _ in 0..30 {
+            assert_eq!(standing(&slow).await, Standing::Open);
+            site.clock.advance(hour);
+            site.finisher().tidy().await.unwrap();
+        }
+        assert_eq!(standing(&left).await, Standing::Over);
+        assert!(matches!(site.begun("left", 2).await, Err(Error::Over(_))));
+        let access = Access::all(OrgId::DEFAULT);
+        let given_up = site.uploads.get(&access, left.upload).await.unwrap().unwrap();
+        assert_eq!(given_up.state, State::Failed);
+        assert!(given_up.message.ends_with("and none for 24 h"), "{}", given_up.message);
+        // Nobody holds the blocks of all for ever.
+        for _ in 30..7 * 24 + 2 {
+            standing(&slow).await;
+            site.clock.advance(hour);
+            site.finisher().tidy().await.unwrap();
+        }
+        assert_eq!(standing(&slow).await, Standing::Over);
+
+        let done = session(&site.begun("done", 1).await.unwrap());
+        assert_eq!(standing(&done).await, Standing::Open);
+        site.flush(&[(done.upload, 0)], Some(done.upload)).await;
+        site.clock.advance(site.options.standing_for);
+        assert_eq!(standing(&done).await, Standing::Whole);
+        site.clock.advance(site.options.keep_for);
+        site.finisher().round(&mut BTreeMap::new()).await.unwrap();
+        site.finisher().tidy().await.unwrap();
+        assert_eq!(standing(&done).await, Standing::Over);
+    }
 }
 
 #[tokio::test]

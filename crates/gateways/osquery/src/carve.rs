@@ -1,7 +1,8 @@
 //! File carving: an upload in blocks.
 //!
-//! Blocks come without a key; their session proves whose they are. Agents do not look at `error` in these answers: whatever JSON they get for a
-//! block is success to them. What is not JSON makes them send it again.
+//! Blocks come without a key; their session proves whose they are. Agents do not look at `error` in these answers:
+//! whatever JSON they get for a block is success to them, and JSON without a session for a beginning is the end of
+//! the carve. What is not JSON makes them send it again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use muster_endpoints::AgentState;
 use muster_gateway::http::Answer;
 use muster_gateway::{Admission, AgentRef, Message};
 use muster_types::{AgentKind, Class};
-use muster_uploads::NewUpload;
+use muster_uploads::{Error, NewUpload, Standing};
 
 use crate::Osquery;
 use crate::refusal::{Refusal, with};
@@ -33,23 +34,34 @@ impl Osquery {
         let session = self.uploads.begin(agent.org, agent.no, &new, now).await;
         let session = session.map_err(|error| {
             tracing::warn!(agent = %agent.no, %error, "an upload was refused");
-            Refusal::later(error.to_string(), Duration::from_secs(5))
+            match error {
+                // To come again changes nothing.
+                Error::TooLarge { .. } | Error::Blocks(_) | Error::Over(_) => {
+                    Refusal::Malformed(error.to_string())
+                }
+                error => Refusal::later(error.to_string(), Duration::from_secs(5)),
+            }
         })?;
         Ok(with(answer::carve_session(&session)))
     }
 
-    pub(crate) async fn carve_block(self: Arc<Self>, post: Post) -> Result<Answer, Refusal> {
-        match self.block_taken(post).await {
-            Ok(()) => Ok(with(answer::BLOCK_TAKEN)),
-            Err(refusal) => {
-                self.metrics.blocks_refused.inc();
-                tracing::debug!(%refusal, "a block of an upload was refused");
-                Ok(failed(refusal.answer().status))
+    /// A beginning that may succeed later.
+    pub(crate) fn carve_refused(&self, refusal: &Refusal) -> Answer {
+        match refusal.answer() {
+            later if matches!(refusal, Refusal::Later { .. }) => {
+                Answer { retry_after: later.retry_after, ..failed(later.status) }
             }
+            answer => answer,
         }
     }
 
-    async fn block_taken(&self, mut post: Post) -> Result<(), Refusal> {
+    pub(crate) fn block_refused(&self, refusal: &Refusal) -> Answer {
+        self.metrics.blocks_refused.inc();
+        tracing::debug!(%refusal, "a block of an upload was refused");
+        failed(refusal.answer().status)
+    }
+
+    pub(crate) async fn carve_block(self: Arc<Self>, mut post: Post) -> Result<Answer, Refusal> {
         let now = self.clock.now();
         // Blocks come as they are.
         post.is_gzip = false;
@@ -73,6 +85,11 @@ impl Osquery {
             return Err(Refusal::Blocked);
         }
         self.presence.touch(session.agent, now);
+        match self.uploads.standing(&session, now).await {
+            Standing::Whole => return Ok(with(answer::BLOCK_TAKEN)),
+            Standing::Over => return Err(Refusal::NotAllowed("the upload is over".to_owned())),
+            Standing::Open => {}
+        }
         let class = Class::Collected;
         let agent = AgentRef { org: session.org, no: session.agent, kind: AgentKind::Osquery };
         let _permit = match self.admissions.ask_with(agent.no, class, payload.len(), offer) {
@@ -84,7 +101,7 @@ impl Osquery {
         let _turn = self.turn(agent.no).await;
         let message = Message { class, received_at: now, payload };
         self.ingest.append(agent, vec![message]).await?;
-        Ok(())
+        Ok(with(answer::BLOCK_TAKEN))
     }
 }
 

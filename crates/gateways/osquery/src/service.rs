@@ -106,7 +106,7 @@ impl Service for OsqueryService {
 
     fn full(&self, head: &Head<'_>) -> Answer {
         match route(head.path).map(|route| route.endpoint) {
-            Some(Endpoint::CarveBlock) => carve::failed(503),
+            Some(Endpoint::CarveBegin | Endpoint::CarveBlock) => carve::failed(503),
             _ => Refusal::later("busy", Duration::from_secs(5)).answer(),
         }
     }
@@ -131,12 +131,16 @@ impl Service for OsqueryService {
             }
             Endpoint::Write => state
                 .later(Post::new(request), |state, post| async move { state.write(post).await }),
-            Endpoint::CarveBegin => state.later(Post::new(request), |state, post| async move {
-                state.carve_begin(post).await
-            }),
-            Endpoint::CarveBlock => state.later(Post::new(request), |state, post| async move {
-                state.carve_block(post).await
-            }),
+            Endpoint::CarveBegin => {
+                let work = Arc::clone(state).carve_begin(Post::new(request));
+                let state = Arc::clone(state);
+                self.0.in_time_or(work, move |refusal| state.carve_refused(refusal))
+            }
+            Endpoint::CarveBlock => {
+                let work = Arc::clone(state).carve_block(Post::new(request));
+                let state = Arc::clone(state);
+                self.0.in_time_or(work, move |refusal| state.block_refused(refusal))
+            }
         }
     }
 }
@@ -178,11 +182,20 @@ impl Osquery {
         &self,
         work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
     ) -> Called {
+        self.in_time_or(work, Refusal::answer)
+    }
+
+    /// The same with refusals in terms of their own.
+    fn in_time_or(
+        &self,
+        work: impl Future<Output = Result<Answer, Refusal>> + Send + 'static,
+        refused: impl FnOnce(&Refusal) -> Answer + Send + 'static,
+    ) -> Called {
         let time = self.options.time_max;
         Called::Later(Box::pin(async move {
             let done = tokio::time::timeout(time, work).await;
             let busy = || Refusal::later("the server is busy", Duration::from_secs(10));
-            done.unwrap_or_else(|_| Err(busy())).unwrap_or_else(|refusal| refusal.answer())
+            done.unwrap_or_else(|_| Err(busy())).unwrap_or_else(|refusal| refused(&refusal))
         }))
     }
 }
