@@ -79,6 +79,15 @@ impl Site {
         name: &str,
         held: watch::Receiver<Held>,
     ) -> (JoinHandle<()>, CancellationToken) {
+        self.worker_with(name, held, Options::default())
+    }
+
+    fn worker_with(
+        &self,
+        name: &str,
+        held: watch::Receiver<Held>,
+        options: Options,
+    ) -> (JoinHandle<()>, CancellationToken) {
         let decoder: Arc<dyn Decode> = Arc::new(NativeDecoder);
         let archive = self.temp.dir.path().canonicalize().unwrap();
         let deps = Deps {
@@ -93,7 +102,7 @@ impl Site {
             probe: None,
         };
         let shutdown = CancellationToken::new();
-        let worker = Worker::new(deps, Options::default(), held);
+        let worker = Worker::new(deps, options, held);
         (tokio::spawn(worker.run(shutdown.clone())), shutdown)
     }
 
@@ -215,6 +224,23 @@ async fn shards_go_from_one_worker_to_another_without_loss_or_repeat() {
         a.await.unwrap();
         b.await.unwrap();
         assert_eq!(site.rows().await, 99);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_a_holder_does_not_wait_for_the_next_commit() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp);
+        for agent in 1..20 {
+            site.answer(agent).await;
+        }
+        let late = Duration::from_secs(600);
+        let options = Options { flush_after: late, flush_urgent_after: late, ..Options::default() };
+        let (_leases, leases) = watch::channel(held(Some(1)));
+        let (worker, shutdown) = site.worker_with("a.1", leases, options);
+        site.until_rows(19).await;
+        shutdown.cancel();
+        worker.await.unwrap();
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use muster_stream::Entry;
 use muster_types::{Body, Epoch, HuntNo, Payload, Pos, Shard, Timestamp};
 
@@ -23,6 +24,8 @@ pub struct Options {
     pub flush_after: Duration,
     /// The same while somebody waits for an answer.
     pub flush_urgent_after: Duration,
+    /// The same while shards have only just been taken: rows have waited for a holder long enough.
+    pub flush_taken_after: Duration,
     /// What is folded is committed at once when its columns take this much memory.
     pub flush_bytes: usize,
     /// Nothing more is read while this much is folded and not committed.
@@ -44,6 +47,7 @@ impl Default for Options {
         Self {
             flush_after: Duration::from_secs(1),
             flush_urgent_after: Duration::from_millis(250),
+            flush_taken_after: Duration::from_millis(100),
             flush_bytes: 64 << 20,
             pending_bytes_max: 96 << 20,
             read_bytes: 1 << 20,
@@ -92,6 +96,9 @@ pub struct Core {
 /// refused; agents that are not hostile answer hunts that are in memory.
 const LOOKED_UP_MAX: usize = 512;
 
+/// States of shards that are loaded side by side: nobody folds them meanwhile.
+const LOADED_AT_ONCE: usize = 8;
+
 impl Core {
     /// Takes the shards over and loads their states. Shards with a later holder are left out.
     ///
@@ -102,7 +109,6 @@ impl Core {
         options: Options,
         shards: &BTreeMap<Shard, Epoch>,
     ) -> Result<Self, Error> {
-        let now = deps.clock.now();
         let mut core = Self {
             options,
             held: BTreeMap::new(),
@@ -112,17 +118,34 @@ impl Core {
             silent: Silent::default(),
             deps,
         };
-        core.deps.step("take")?;
+        core.adopt(shards).await?;
+        Ok(core)
+    }
+
+    /// Takes further shards over, beside those it has: these go on, with what is folded of them and with
+    /// a cut that is on its way. To be read from [`Core::positions`] then.
+    ///
+    /// # Errors
+    /// As [`Core::open`]; the core is of no use then.
+    pub async fn adopt(&mut self, shards: &BTreeMap<Shard, Epoch>) -> Result<(), Error> {
+        let now = self.deps.clock.now();
+        self.deps.step("take")?;
         // Owned: a borrowing iterator across the await would keep this future from being sent.
         let wanted: Vec<_> = shards.iter().map(|(shard, epoch)| (*shard, *epoch)).collect();
-        let taken = store::take(&core.deps.catalog, wanted).await?;
-        core.deps.step("load")?;
-        for taken in taken {
+        let taken = store::take(&self.deps.catalog, wanted).await?;
+        self.deps.step("load")?;
+        let mut loaded = Vec::with_capacity(taken.len());
+        for some in taken.chunks(LOADED_AT_ONCE) {
+            let (catalog, archive) = (&self.deps.catalog, &self.deps.archive);
+            let each: Vec<_> =
+                some.iter().map(|taken| store::load(catalog, archive, taken)).collect();
+            loaded.extend(try_join_all(each).await?);
+        }
+        for (taken, (state, delta_bytes)) in taken.into_iter().zip(loaded) {
             let shard = taken.shard;
-            let (state, delta_bytes) =
-                store::load(&core.deps.catalog, &core.deps.archive, &taken).await?;
+            debug_assert!(!self.held.contains_key(&shard), "what is held goes on as it is");
             // Spread over time, so that not all shards write their base in one commit.
-            let age = core.options.base_after.mul_f64(f64::from(shard.get()) / 64.0);
+            let age = self.options.base_after.mul_f64(f64::from(shard.get()) / 64.0);
             let holding = Holding {
                 epoch: shards[&shard],
                 cut: taken.pos,
@@ -131,11 +154,11 @@ impl Core {
                 base_at: now.minus(age),
                 ends: HashMap::new(),
             };
-            core.held.insert(shard, holding);
-            core.states.insert(shard, state);
-            core.positions.insert(shard, taken.pos);
+            self.held.insert(shard, holding);
+            self.states.insert(shard, state);
+            self.positions.insert(shard, taken.pos);
         }
-        Ok(core)
+        Ok(())
     }
 
     /// Where to read on, per shard.

@@ -77,7 +77,7 @@ impl Worker {
                 continue;
             }
             let begun = Instant::now();
-            let ended = self.session(&held, &shutdown).await;
+            let ended = self.session(held, &shutdown).await;
             self.folded = self.stats.borrow().folded;
             match ended {
                 Ok(Ended::Shutdown) => return,
@@ -99,11 +99,12 @@ impl Worker {
 
     async fn session(
         &mut self,
-        held: &BTreeMap<Shard, Epoch>,
+        mut held: BTreeMap<Shard, Epoch>,
         shutdown: &CancellationToken,
     ) -> Result<Ended, Error> {
-        let mut core = Core::open(self.deps.clone(), self.options.clone(), held).await?;
+        let mut core = Core::open(self.deps.clone(), self.options.clone(), &held).await?;
         let mut reader = self.reader(&mut core).await?;
+        let mut settled = Instant::now() + self.options.flush_after;
         let mut hints = self.deps.bus.subscribe(&[Topic::Watch]);
         let mut commits: JoinSet<Result<Committed, Error>> = JoinSet::new();
         let mut flush_at: Option<Instant> = None;
@@ -137,14 +138,23 @@ impl Worker {
                     self.flush(&mut core, &mut commits).await?;
                 }
                 changed = self.leases.changed() => {
-                    let now = shards(&self.leases.borrow_and_update());
-                    if changed.is_err() || now != *held {
-                        let ours = held.iter().all(|(shard, epoch)| now.get(shard) == Some(epoch));
+                    let mut now = shards(&self.leases.borrow_and_update());
+                    let ours = held.iter().all(|(shard, epoch)| now.get(shard) == Some(epoch));
+                    if changed.is_err() || !ours {
                         // What is folded of shards that are lost is somebody else's now: dropped, and read again there.
                         if ours {
                             self.finish(core, commits).await?;
                         }
                         return Ok(Ended::Leases);
+                    }
+                    if now.len() > held.len() {
+                        // Nobody folds what came: those that are held already do not keep it waiting.
+                        now.retain(|shard, _| !held.contains_key(shard));
+                        core.adopt(&now).await?;
+                        held.append(&mut now);
+                        reader = self.reader(&mut core).await?;
+                        settled = Instant::now() + self.options.flush_after;
+                        self.stats.send_modify(|stats| stats.shards = held.len() as u64);
                     }
                 }
                 Some(hint) = hints.next() => {
@@ -161,14 +171,24 @@ impl Worker {
                 entries = reader.next(self.options.read_bytes), if room => {
                     let Processed { live, urgent } = core.process(behind.read(entries?), &self.watched).await?;
                     live::publish(&*self.deps.bus, &live);
-                    let after = if urgent { self.options.flush_urgent_after } else { self.options.flush_after };
-                    let at = Instant::now() + after;
+                    let at = self.flush_at(urgent, settled);
                     if core.is_pending() {
                         flush_at = Some(flush_at.map_or(at, |before| before.min(at)));
                     }
                 }
             }
         }
+    }
+
+    /// When what was read now is to be committed; `settled` is when shards count as taken for long.
+    fn flush_at(&self, urgent: bool, settled: Instant) -> Instant {
+        let Options { flush_after, flush_urgent_after, flush_taken_after, .. } = self.options;
+        let now = Instant::now();
+        let mut after = if urgent { flush_urgent_after } else { flush_after };
+        if now < settled {
+            after = after.min(flush_taken_after);
+        }
+        now + after
     }
 
     /// A reader over all shards that can be read. One whose records are gone is given up, loudly, and the others go on.

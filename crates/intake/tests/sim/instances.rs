@@ -16,6 +16,7 @@ impl World {
     /// Shards go to other instances, which know at once; who had them may not.
     pub fn move_leases(&mut self) {
         let to = self.rng.random_range(0..INSTANCES);
+        let before = self.instances[to].held.clone();
         for n in 1..5 {
             if !self.rng.random_bool(0.5) {
                 continue;
@@ -25,7 +26,12 @@ impl World {
             epoch.0 += 1;
             self.instances[to].held.insert(shard, *epoch);
         }
-        self.crash(to);
+        let instance = &mut self.instances[to];
+        let kept = before.iter().all(|(shard, epoch)| instance.held[shard] == *epoch);
+        // Some start anew although they need not.
+        if !kept || self.rng.random_bool(0.25) {
+            self.crash(to);
+        }
     }
 
     /// Learns what it holds.
@@ -72,6 +78,17 @@ impl World {
             }
             instance.reader = Some(instance.deps.stream.reader(core.positions()).await?);
             instance.core = Some(core);
+            instance.taken = instance.held.clone();
+        }
+        if let Some(core) = &mut instance.core {
+            let mut gained = instance.held.clone();
+            gained.retain(|shard, _| !instance.taken.contains_key(shard));
+            if !gained.is_empty() {
+                core.adopt(&gained).await?;
+                instance.taken.append(&mut gained);
+                instance.reader = Some(instance.deps.stream.reader(core.positions()).await?);
+                self.adopted += 1;
+            }
         }
         let (Some(core), Some(reader)) = (&mut instance.core, &mut instance.reader) else {
             return Ok(());

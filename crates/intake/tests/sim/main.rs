@@ -46,12 +46,13 @@ async fn one(seed: u64) {
     world.merge_all().await;
     check::states(&world).await;
     println!(
-        "  {} rows, {} commits, {} merges, {} crashes, {} fenced",
+        "  {} rows, {} commits, {} merges, {} crashes, {} fenced, {} adopted",
         world.rows.len(),
         world.commits,
         world.compacted,
         world.crashes,
-        world.fenced
+        world.fenced,
+        world.adopted
     );
     world.temp.catalog.close().await;
 }

@@ -37,6 +37,8 @@ pub struct Instance {
     pub fuse: Arc<AtomicI64>,
     /// What it believes to hold.
     pub held: BTreeMap<Shard, Epoch>,
+    /// What of it its core has.
+    pub taken: BTreeMap<Shard, Epoch>,
     pub core: Option<Core>,
     pub reader: Option<Box<dyn Reader>>,
     /// Cut and not committed.
@@ -61,6 +63,8 @@ pub struct World {
     pub rows: BTreeSet<u64>,
     pub crashes: u64,
     pub fenced: u64,
+    /// How often shards came to a core that went on with others.
+    pub adopted: u64,
     pub commits: u64,
     pub compacted: u64,
 }
@@ -108,6 +112,7 @@ impl World {
                 deps: Arc::new(deps),
                 fuse,
                 held: BTreeMap::new(),
+                taken: BTreeMap::new(),
                 core: None,
                 reader: None,
                 cut: None,
@@ -130,6 +135,7 @@ impl World {
             rows: BTreeSet::new(),
             crashes: 0,
             fenced: 0,
+            adopted: 0,
             commits: 0,
             compacted: 0,
         }
