@@ -150,9 +150,12 @@ impl Site {
 }
 
 fn held(epoch: Option<u64>) -> Held {
-    let epochs = epoch.map(|epoch| (0..64).map(|n| (n, Epoch(epoch))).collect());
+    some_held(0..epoch.map_or(0, |_| 64), epoch.unwrap_or_default())
+}
+
+fn some_held(shards: std::ops::Range<u16>, epoch: u64) -> Held {
     let valid_until = tokio::time::Instant::now() + Duration::from_secs(600);
-    Held { epochs: epochs.unwrap_or_default(), valid_until }
+    Held { epochs: shards.map(|n| (n, Epoch(epoch))).collect(), valid_until }
 }
 
 async fn next(hints: &mut Box<dyn Subscription>) -> (Topic, Bytes) {
@@ -224,6 +227,31 @@ async fn shards_go_from_one_worker_to_another_without_loss_or_repeat() {
         a.await.unwrap();
         b.await.unwrap();
         assert_eq!(site.rows().await, 99);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_gains_shards_loses_and_repeats_nothing_of_those_it_has() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp);
+        let (leases, receiver) = watch::channel(some_held(0..16, 1));
+        let (worker, shutdown) = site.worker("a.1", receiver);
+        for agent in 1..100 {
+            site.answer(agent).await;
+        }
+        let first = (1..100).filter(|agent| AgentNo(*agent).shard().get() < 16).count();
+        site.until_rows(first as u64).await;
+        // Some of what the first shards have is folded and not committed whenever others come.
+        for (round, upto) in (2..=4).enumerate() {
+            for agent in 100 + 50 * round..150 + 50 * round {
+                site.answer(u32::try_from(agent).unwrap()).await;
+            }
+            leases.send_replace(some_held(0..upto * 16, 1));
+        }
+        site.until_rows(249).await;
+        shutdown.cancel();
+        worker.await.unwrap();
+        assert_eq!(site.rows().await, 249);
     }
 }
 
