@@ -108,7 +108,7 @@ impl Watch {
     }
 }
 
-/// Prints and bounds what a change of hands cost. The machine is shared: a bound is twice what is promised.
+/// Prints and bounds what a change of hands cost.
 fn report(what: &str, gaps: &[Duration], promised: Duration) -> anyhow::Result<()> {
     let (middle, last) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
     println!(
@@ -119,7 +119,7 @@ fn report(what: &str, gaps: &[Duration], promised: Duration) -> anyhow::Result<(
         last.as_secs_f64(),
         promised.as_secs()
     );
-    ensure!(last < promised * 2, "{what} took {last:?}");
+    ensure!(last < promised, "{what} took {last:?}");
     Ok(())
 }
 
@@ -163,7 +163,12 @@ fn shards_change_hands_when_a_worker_joins_leaves_and_dies() -> anyhow::Result<(
 
     // The signal, and no wait: the process is still ending while others take over.
     cluster.instance(3).signal(rustix::process::Signal::TERM)?;
+    let told = Instant::now();
     let gaps = watch.changed("the leaver's shards to go on", 21)?;
+    println!(
+        "a worker leaves: its share is all at work {:.2} s after the signal",
+        told.elapsed().as_secs_f64()
+    );
     report("a worker leaves", &gaps, Duration::from_secs(2))?;
     watch.until_all_move("rows in every shard")?;
 
