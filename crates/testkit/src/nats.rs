@@ -260,7 +260,8 @@ fn configuration(
     );
     if options.jetstream {
         let store: PathBuf = dir.join("store");
-        let sync = if options.sync_always { "always" } else { "2m" };
+        // Quoted: a bare `2m` is two million (of seconds).
+        let sync = if options.sync_always { "always" } else { "\"2m\"" };
         text += &format!(
             "jetstream {{ store_dir: {store:?}, sync_interval: {sync}, max_mem: 64MB, max_file: {} }}\n",
             options.store_bytes
