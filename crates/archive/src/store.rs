@@ -149,6 +149,20 @@ impl Archive {
         }
     }
 
+    /// The time by the store's clock, as [`ObjectInfo::modified`] is: when an object was put just now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        let name = format!("probe/v1/{}", uuid::Uuid::now_v7());
+        self.put_new(&name, Bytes::from_static(b"now")).await?;
+        let path = Path::from(name.as_str());
+        let meta = self.bounded(&name, 0, self.store.head(&path)).await;
+        self.delete(&name).await?;
+        let meta = meta?.map_err(|error| Error::of(&name, &error))?;
+        Ok(Timestamp(meta.last_modified.timestamp_micros()))
+    }
+
     /// Reads a whole object.
     ///
     /// # Errors

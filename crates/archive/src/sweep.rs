@@ -15,7 +15,7 @@ use crate::{Archive, Error};
 const OBJECTS_MAX: usize = 256;
 
 /// Deletes retired objects whose time has come and that no hold names; how many. Call again while
-/// it deletes some. Safe to drop at any await: what was deleted but not forgotten is deleted again.
+/// it deletes some. `now` is the catalog's: holds and retirements end by it. Safe to drop at any await: what was deleted but not forgotten is deleted again.
 ///
 /// # Errors
 /// When the archive or the catalog fails.
@@ -67,8 +67,8 @@ impl Default for OrphanOptions {
     }
 }
 
-/// Deletes objects that are old and neither in the manifest nor retired; how many. The age is by
-/// the store's clock. Safe to drop at any await.
+/// Deletes objects that are old and neither in the manifest nor retired; how many. Ages are told by the
+/// store's clock: `now` is that or the catalog's, whichever is earlier. Safe to drop at any await.
 ///
 /// # Errors
 /// When the archive or the catalog fails.

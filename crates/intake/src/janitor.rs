@@ -2,6 +2,9 @@
 //!
 //! One instance does it, under the lease of [`muster_cluster::Job::Compact`]. None of it can be fenced at the archive,
 //! so all of it is harmless when two do it at once: the manifest changes by compare, and names are never reused.
+//!
+//! What is over its time is so by the catalog's clock, and an orphan is old by the archive's as well: this machine's
+//! clock may be wrong by days and deletes nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,8 +15,7 @@ use muster_archive::sweep::{OrphanOptions, is_paused, orphans_once, sweep_once};
 use muster_archive::{Archive, Error, day_name};
 use muster_catalog::{Catalog, args};
 use muster_cluster::Held;
-use muster_types::{Clock, Timestamp};
-use std::sync::Arc;
+use muster_types::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +76,6 @@ pub struct Round {
 pub struct Janitor {
     catalog: Catalog,
     archive: Archive,
-    clock: Arc<dyn Clock>,
     options: Options,
     leases: watch::Receiver<Held>,
 }
@@ -85,11 +86,10 @@ impl Janitor {
     pub fn new(
         catalog: Catalog,
         archive: Archive,
-        clock: Arc<dyn Clock>,
         options: Options,
         leases: watch::Receiver<Held>,
     ) -> Self {
-        Self { catalog, archive, clock, options, leases }
+        Self { catalog, archive, options, leases }
     }
 
     /// Works until `shutdown`; what is under way then is dropped, which every step allows.
@@ -104,9 +104,9 @@ impl Janitor {
                 }
                 let slow = rounds.is_multiple_of(self.options.rounds_between_slow);
                 rounds = rounds.wrapping_add(1);
-                let now = self.clock.now();
                 let mut options = self.options.clone();
                 let done = async {
+                    let now = self.catalog.now().await?;
                     options.compact.dropped = deletion::dropped(&self.catalog, now).await?;
                     let done = round(&self.catalog, &self.archive, &options, slow, now).await?;
                     let (steps, compact) = (options.steps_max, &self.options.compact);
@@ -131,7 +131,7 @@ impl Janitor {
     }
 }
 
-/// One round. Safe to drop at any await.
+/// One round, at this time of the catalog. Safe to drop at any await.
 ///
 /// # Errors
 /// When the catalog or the archive fails, or somebody else was faster.
@@ -159,13 +159,14 @@ pub async fn round(
         }
         done.retained += 1;
     }
+    let now = now.min(archive.now().await?);
     done.orphans += orphans_once(catalog, archive, &options.orphans, now).await?;
     done.orphans += base_orphans_once(catalog, archive, &options.orphans, now).await?;
     Ok(done)
 }
 
 /// Deletes bases of shard states that are old and no shard's; how many. They are left behind by
-/// commits that did not happen.
+/// commits that did not happen. `now` is as for [`orphans_once`].
 ///
 /// # Errors
 /// When the catalog or the archive fails.

@@ -58,7 +58,7 @@ impl Finisher {
                     tracing::warn!(error, "uploads could not be looked at");
                 }
                 if rounds.is_multiple_of(ROUNDS_BETWEEN_TIDY)
-                    && let Err(error) = self.tidy().await
+                    && let Err(error) = self.tidy_now().await
                 {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "tidying uploads ended early");
@@ -101,12 +101,16 @@ impl Finisher {
         Ok(stored)
     }
 
-    /// Drops what is of no use any more; see [`crate`].
+    /// Drops what is of no use any more at this time of the catalog; see [`crate`].
     ///
     /// # Errors
     /// When the catalog or the archive fails.
-    pub async fn tidy(&self) -> Result<(), Error> {
-        tidy::round(&self.catalog, &self.archive, &self.options, self.clock.now()).await
+    pub async fn tidy(&self, now: Timestamp) -> Result<(), Error> {
+        tidy::round(&self.catalog, &self.archive, &self.options, now).await
+    }
+
+    async fn tidy_now(&self) -> Result<(), Error> {
+        self.tidy(self.catalog.now().await?).await
     }
 
     async fn store(&self, upload: &Upload) -> Result<(), Error> {

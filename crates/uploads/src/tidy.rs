@@ -1,5 +1,6 @@
 //! What is of no use any more: uploads that never came, old ones, those of deleted agents, blocks of
-//! stored ones, and pieces that nobody names.
+//! stored ones, and pieces that nobody names. Old by the catalog's clock, pieces by the archive's as well: this
+//! machine's may be wrong.
 
 use std::time::Duration;
 
@@ -117,6 +118,7 @@ async fn orphans(catalog: &Catalog, archive: &Archive, now: Timestamp) -> Result
     if muster_archive::sweep::is_paused(catalog, now).await? {
         return Ok(());
     }
+    let now = now.min(archive.now().await?);
     for day in now.day() - 1 - DAYS_BACK..now.day() {
         let mut known: (UploadNo, Option<String>) = (UploadNo(0), None);
         let mut pieces = archive.list(&format!("upload/v1/{}", day_name(day))).await?;

@@ -22,6 +22,7 @@ use muster_uploads::{
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 const AGENT: AgentNo = AgentNo(70);
 const START: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -69,13 +70,17 @@ impl Site {
     }
 
     fn finisher(&self) -> Finisher {
+        self.finisher_with(self.options.clone())
+    }
+
+    fn finisher_with(&self, options: Options) -> Finisher {
         let held = Held {
             epochs: BTreeMap::from([(0, muster_types::Epoch(1))]),
             valid_until: tokio::time::Instant::now() + Duration::from_secs(600),
         };
         let (catalog, archive) = (self.temp.catalog.clone(), self.archive.clone());
         let leases = watch::channel(held).1;
-        Finisher::new(catalog, archive, self.clock.clone(), self.options.clone(), leases)
+        Finisher::new(catalog, archive, self.clock.clone(), options, leases)
     }
 
     /// Begins an upload of so many blocks of 8 bytes.
@@ -276,18 +281,18 @@ async fn what_never_comes_is_given_up_and_what_is_old_is_removed() {
         let (never, stored) = (site.begin("never", 2).await, site.begin("stored", 1).await);
         site.flush(&[(never, 0), (stored, 0)], Some(stored)).await;
         site.finisher().round(&mut BTreeMap::new()).await.unwrap();
-        site.finisher().tidy().await.unwrap();
+        site.finisher().tidy(site.clock.now()).await.unwrap();
         assert_eq!(site.state(never).await, Some(State::Open));
         assert_eq!(site.block_rows().await, 2, "an open upload needs them");
 
         site.clock.advance(site.options.open_for + Duration::from_secs(2 * 3600));
-        site.finisher().tidy().await.unwrap();
+        site.finisher().tidy(site.clock.now()).await.unwrap();
         assert_eq!(site.state(never).await, Some(State::Failed));
         assert_eq!(site.block_rows().await, 0);
         assert_eq!(site.content(stored).await, whole(stored, 1));
 
         site.clock.advance(site.options.keep_for);
-        site.finisher().tidy().await.unwrap();
+        site.finisher().tidy(site.clock.now()).await.unwrap();
         assert_eq!((site.state(never).await, site.state(stored).await), (None, None));
         let retired = muster_archive::sweep::sweep_once(
             &site.temp.catalog,
@@ -309,7 +314,7 @@ async fn uploads_go_with_their_agent() {
         let agent = |deleted_at: i64| args![i64::from(AGENT.0), OrgId::DEFAULT, deleted_at];
         let catalog = &site.temp.catalog;
         catalog.execute(Priority::Api, &DELETED_AGENT, agent(START.0)).await.unwrap();
-        site.finisher().tidy().await.unwrap();
+        site.finisher().tidy(site.clock.now()).await.unwrap();
         assert_eq!((site.state(open).await, site.state(stored).await), (None, None));
         let later = site.clock.now().plus(site.options.retire_grace * 2);
         muster_archive::sweep::sweep_once(catalog, &site.archive, later).await.unwrap();
@@ -347,5 +352,46 @@ async fn statements_prepare_and_seek_on_both_databases() {
     for temp in TempCatalog::both().await.unwrap() {
         let problems = check::problems(&temp.catalog, &muster_uploads::statements()).await.unwrap();
         assert_eq!(problems, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_days_ahead_gives_up_and_removes_nothing() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp).await;
+        let now = site.temp.catalog.now().await.unwrap();
+        let old = site.begin("old", 2).await;
+        site.clock.advance(now.since(START));
+        let (open, stored) = (site.begin("open", 2).await, site.begin("stored", 1).await);
+        site.flush(&[(open, 0), (stored, 0)], Some(stored)).await;
+        site.finisher().round(&mut BTreeMap::new()).await.unwrap();
+        let piece = format!("upload/v1/{}/999-x-0", muster_archive::day_name(now.day()));
+        site.archive.put_new(&piece, Bytes::from_static(b"x")).await.unwrap();
+
+        let day = Duration::from_secs(24 * 3600);
+        site.clock.advance(2 * day);
+        let every = Duration::from_millis(20);
+        let options = Options { every, open_for: day, keep_for: day, ..site.options.clone() };
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(site.finisher_with(options).run(shutdown.clone()));
+        let mut waited = 0;
+        while site.state(old).await == Some(State::Open) {
+            waited += 1;
+            assert!(waited < 600, "it is not tidied up");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // It is at the end of a round by the time another begins.
+        let later = site.begin("later", 1).await;
+        site.flush(&[(later, 0)], Some(later)).await;
+        while site.state(later).await != Some(State::Stored) {
+            waited += 1;
+            assert!(waited < 600, "it is not stored");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(site.state(open).await, Some(State::Open));
+        assert_eq!(site.content(stored).await, whole(stored, 1));
+        assert!(site.archive.size(&piece).await.unwrap().is_some(), "its upload may follow");
+        shutdown.cancel();
+        running.await.unwrap();
     }
 }

@@ -89,7 +89,6 @@ fn janitor(base: &Base, place: &Place) -> Janitor {
     Janitor::new(
         base.planes.catalog.clone(),
         base.planes.archive.clone(),
-        base.clock.clone(),
         janitor_options(&base.config, place.writer.clone()),
         place.cluster.leases(Job::Compact),
     )
