@@ -50,6 +50,20 @@ impl PauseRule {
         Self::ALL.into_iter().find(|rule| rule.word() == word)
     }
 
+    /// A reason for those who may not know how much there is of everything: the rule, without its numbers. What
+    /// a person wrote stays.
+    #[must_use]
+    pub fn in_general(reason: &str) -> String {
+        let Some(rule) = Self::of_reason(reason) else { return reason.to_owned() };
+        rule.reason(match rule {
+            Self::Errors => "too many endpoints failed or timed out",
+            Self::Rows => "an endpoint gave too many rows on average",
+            Self::Bytes => "an endpoint gave too many bytes on average",
+            Self::Total => "too many bytes came in altogether",
+            Self::Canary => "the canary did not answer",
+        })
+    }
+
     /// Takes the limit away.
     pub(crate) fn lift(self, limits: &mut Limits) {
         match self {
@@ -130,6 +144,9 @@ mod tests {
         ] {
             let reason = tally.pause_reason(&limits, false).unwrap();
             assert_eq!(PauseRule::of_reason(&reason), Some(rule), "{reason}");
+            let told = PauseRule::in_general(&reason);
+            assert!(!told.contains(|c: char| c.is_ascii_digit()), "{told}");
+            assert_eq!(PauseRule::of_reason(&told), Some(rule), "{told}");
             let mut lifted = limits;
             rule.lift(&mut lifted);
             lifted.validate().unwrap();

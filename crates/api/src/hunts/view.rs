@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use muster_hunts::{Coverage as Counts, HuntDef, HuntState};
+use muster_hunts::{Coverage as Counts, HuntDef, HuntState, PauseRule};
 use muster_types::{Access, Outcome};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -43,7 +43,7 @@ pub struct Hunt {
     pub approved_by: Option<String>,
     /// Why.
     pub reason: String,
-    /// Why it is paused.
+    /// Why it is paused. Counts of everything are only told to who asked and to who sees everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_reason: Option<String>,
     /// The incident it belongs to.
@@ -158,8 +158,13 @@ fn sentence(counts: &Counts) -> String {
 pub(crate) fn hunt(def: &HuntDef, caller: &Caller, access: &Access) -> Hunt {
     let ad_hoc = def.artifact.is_empty();
     let query = def.sources.values().next().map(|source| source.query.clone());
-    // A scope may name labels and machines outside what a scoped caller sees.
+    // A scope may name labels and machines outside what a scoped caller sees, and a pause counts them.
     let open = access.agents.is_none() || def.requested_by == caller.principal.name;
+    let pause_reason = def.pause_reason.as_deref().filter(|_| def.state == HuntState::Paused);
+    let pause_reason = pause_reason.map(|reason| match open {
+        true => reason.to_owned(),
+        false => PauseRule::in_general(reason),
+    });
     Hunt {
         no: def.no.0,
         kind: def.kind.to_string(),
@@ -173,7 +178,7 @@ pub(crate) fn hunt(def: &HuntDef, caller: &Caller, access: &Access) -> Hunt {
         requested_by: def.requested_by.clone(),
         approved_by: def.approved_by.clone(),
         reason: def.reason.clone(),
-        pause_reason: def.pause_reason.clone().filter(|_| def.state == HuntState::Paused),
+        pause_reason,
         incident: def.incident.clone(),
         created_at: def.created_at.into(),
         started_at: def.started_at.map(Time::from),

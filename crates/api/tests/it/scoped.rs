@@ -1,5 +1,7 @@
 //! A caller scoped to one label sees nothing outside it, in no list, count or refusal.
 
+use muster_catalog::Priority;
+use muster_types::{HuntNo, OrgId};
 use serde_json::{Value, json};
 
 use crate::kit::Api;
@@ -94,4 +96,44 @@ async fn a_removed_endpoint_is_gone_at_once() {
     api.get(&api.root, &format!("/v1/endpoints/{no}")).await.refused(404, "not_found");
     let removed = api.audited("operation=endpoints.delete&outcome=ok").await;
     assert_eq!(removed[0]["details"]["name"], "dev-1");
+}
+
+#[tokio::test]
+async fn why_a_hunt_paused_itself_tells_no_counts_of_others() {
+    let api = Api::start().await;
+    api.endpoint("dev-1", true, "dev").await;
+    let dee = api.user("dee", json!([{"role": "analyst", "labels": ["dev"]}])).await;
+    let ask = json!({"query": "SELECT 1"});
+    let mut hunts = Vec::new();
+    for token in [&api.root, &dee] {
+        let no = api.post(token, "/v1/hunts", ask.clone()).await.expect(201)["no"].clone();
+        hunts.push(no.as_u64().unwrap());
+    }
+    let why = "total: 7654321 bytes came in altogether, more than 1048576";
+    let mut tx = api.catalog.begin(Priority::Api).await.unwrap();
+    for no in &hunts {
+        muster_hunts::pause(&mut tx, OrgId::DEFAULT, HuntNo(*no), why).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    // What another instance did is seen with the next change, or within a second.
+    api.post(&api.root, "/v1/hunts", ask).await.expect(201);
+
+    let reason = async |token: &str, no: u64| {
+        let seen = api.get(token, &format!("/v1/hunts/{no}")).await.expect(200);
+        assert_eq!(seen["hunt"]["state"], "paused");
+        let listed = api.get(token, "/v1/hunts").await.expect(200);
+        let listed = listed["items"].as_array().unwrap();
+        let listed = listed.iter().find(|hunt| hunt["no"] == no).unwrap();
+        assert_eq!(listed["pause_reason"], seen["hunt"]["pause_reason"]);
+        seen["hunt"]["pause_reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(reason(&api.root, hunts[0]).await, why);
+    assert_eq!(reason(&dee, hunts[1]).await, why, "her own");
+    assert_eq!(reason(&dee, hunts[0]).await, "total: too many bytes came in altogether");
+
+    let path = format!("/v1/hunts/{}", hunts[0]);
+    api.post(&api.root, &format!("{path}/resume"), Value::Null).await.expect(204);
+    let words = json!({"reason": "lunch: 12 people"});
+    api.post(&api.root, &format!("{path}/pause"), words).await.expect(204);
+    assert_eq!(reason(&dee, hunts[0]).await, "paused by local: lunch: 12 people");
 }

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 use muster_catalog::args;
-use muster_hunts::{Counter, Coverage};
+use muster_hunts::{Counter, Coverage, PauseRule};
 use muster_types::ColumnType::{self, Int, Text, Time};
 use muster_types::{HuntNo, Outcome, Timestamp};
 
@@ -86,7 +86,14 @@ pub(super) async fn rows(question: &Question) -> Result<Vec<ArrayRef>, Error> {
             _ => {
                 let values: Result<Vec<Option<String>>, _> =
                     rows.iter().map(|row| row.get(column)).collect();
-                text(values?.into_iter())
+                let mut values = values?;
+                // It counts all endpoints.
+                if *name == "pause_reason" && question.access.agents.is_some() {
+                    for reason in values.iter_mut().flatten() {
+                        *reason = PauseRule::in_general(reason);
+                    }
+                }
+                text(values.into_iter())
             }
         });
     }

@@ -1,8 +1,9 @@
 //! What a scoped asker gets to know: nothing of others.
 
-use muster_types::{Access, OrgId, Outcome};
+use muster_catalog::Priority;
+use muster_types::{Access, HuntNo, OrgId, Outcome};
 
-use crate::kit::{World, one};
+use crate::kit::{ORG, World, one};
 
 /// Words that stand only in rows of endpoints outside the label `dev`.
 const FOREIGN: [&str; 5] = ["board", "three", "gone", "192.0.2.3", "192.0.2.4"];
@@ -195,4 +196,23 @@ async fn counted(world: &World) {
         assert_eq!(world.one(&sql).await, hunts, "{filter}");
     }
     assert_eq!(world.one("SELECT count(*) FROM hunts").await, "3");
+}
+
+#[tokio::test]
+async fn why_a_hunt_paused_itself_tells_no_counts_of_others() {
+    let world = World::new().await;
+    let dev = world.labelled("dev").await;
+    let why = "errors: 777 of 888 endpoints that answered failed or timed out, more than 50 %";
+    let mut tx = world.temp.catalog.begin(Priority::Api).await.unwrap();
+    muster_hunts::pause(&mut tx, ORG, HuntNo(1), why).await.unwrap();
+    muster_hunts::pause(&mut tx, ORG, HuntNo(2), "paused by ana: lunch").await.unwrap();
+    tx.commit().await.unwrap();
+    let sql = "SELECT pause_reason FROM hunts WHERE pause_reason IS NOT NULL ORDER BY hunt";
+    let all = world.all(sql).await;
+    assert!(all.contains(why) && all.contains("lunch"), "{all}");
+    let some = world.ask(&dev, sql).await.unwrap();
+    assert!(some.contains("errors: too many endpoints failed or timed out"), "{some}");
+    assert!(some.contains("lunch") && !some.contains("777"), "{some}");
+    let like = "SELECT count(*) FROM hunts WHERE pause_reason LIKE '%777%'";
+    assert_eq!(one(&world.ask(&dev, like).await.unwrap()), "0");
 }
