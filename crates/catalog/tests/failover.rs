@@ -200,29 +200,56 @@ async fn a_read_survives_the_loss_of_its_connection() {
     catalog.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stale_reads_go_to_a_replica_while_it_follows() {
-    let primary = Postgres::own().unwrap();
-    let url = primary.tcp_database().unwrap();
-    let replica = primary.replica().unwrap();
+async fn served_by_replica(catalog: &Catalog) -> bool {
+    let row = catalog.fetch_optional(&ROLE, args![]).await.unwrap().unwrap();
+    row.get::<i64>("replica").unwrap() == 1
+}
+
+/// A catalog that reads from the replica already.
+async fn beside(url: &str, primary: &Postgres, replica: &Postgres) -> Catalog {
     let replicas = vec![url.replace(&primary.address(), &replica.address())];
-    let catalog = Catalog::open(&url, Options { replicas, ..Options::default() }).await.unwrap();
+    let catalog = Catalog::open(url, Options { replicas, ..Options::default() }).await.unwrap();
     catalog.migrate().await.unwrap();
-    let served_by_replica = async |catalog: &Catalog| -> bool {
-        let row = catalog.fetch_optional(&ROLE, args![]).await.unwrap().unwrap();
-        row.get::<i64>("replica").unwrap() == 1
-    };
     let began = Instant::now();
     while !served_by_replica(&catalog.stale()).await {
         assert!(began.elapsed() < RECOVERED, "the replica is never asked");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    catalog
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stale_reads_go_to_a_replica_while_it_follows() {
+    let primary = Postgres::own().unwrap();
+    let url = primary.tcp_database().unwrap();
+    let replica = primary.replica().unwrap();
+    let catalog = beside(&url, &primary, &replica).await;
     assert!(!served_by_replica(&catalog).await);
     // Changes of a stale handle go to the primary.
     put(&catalog.stale(), "through", &PUT).await.unwrap();
 
     replica.kill().unwrap();
     assert!(!served_by_replica(&catalog.stale()).await, "a dead replica is passed over");
+    catalog.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_became_a_primary_of_its_own_is_passed_over() {
+    let primary = Postgres::own().unwrap();
+    let url = primary.tcp_database().unwrap();
+    let replica = primary.replica().unwrap();
+    let catalog = beside(&url, &primary, &replica).await;
+    replica.promote().unwrap();
+    put(&catalog, "behind its back", &PUT).await.unwrap();
+    let began = Instant::now();
+    loop {
+        let rows = catalog.stale().fetch_all(&NAMES, args![]).await.unwrap();
+        if rows.iter().any(|row| row.get::<String>("name").unwrap() == "behind its back") {
+            break;
+        }
+        assert!(began.elapsed() < RECOVERED, "it is read for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     catalog.close().await;
 }
 

@@ -19,11 +19,12 @@ const BAD_FOR: Duration = Duration::from_secs(10);
 const JUDGED_WITHIN: Duration = Duration::from_secs(2);
 
 crate::statements! {
-    /// Whether a server is a primary, or follows one: connected to it, and at most so many seconds behind.
-    /// On an idle primary nothing is replayed for long, so having replayed all that came counts too.
+    /// Whether a server follows a primary: connected to it, and at most so many seconds behind. On an idle primary
+    /// nothing is replayed for long, so having replayed all that came counts too. One that takes writes itself
+    /// follows nobody, whatever it once did.
     FRESH = {
         sqlite: "SELECT 1 AS fresh WHERE $1 > 0",
-        postgres: "SELECT CAST(CAST(NOT pg_is_in_recovery() OR (
+        postgres: "SELECT CAST(CAST(pg_is_in_recovery() AND (
                 EXISTS (SELECT pid FROM pg_stat_wal_receiver)
                 AND (pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()
                     OR extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
