@@ -44,6 +44,10 @@ muster_catalog::statements! {
     PROGRESSED = "SELECT seq FROM feed WHERE topic = 'progress'";
 }
 
+/// What tasks without an end of their own may be once their hunt has ended.
+const AFTER_THE_END: [Outcome; 4] =
+    [Outcome::Running, Outcome::TimedOut, Outcome::Cancelled, Outcome::Expired];
+
 /// Agents of one wave whose tasks have this outcome and no row: never empty.
 #[derive(Debug)]
 pub(crate) struct OpenTasks {
@@ -63,6 +67,7 @@ impl OpenTasks {
             hunt: (self.hunt, self.hunt),
             received: (self.since, self.since),
             rows: self.agents.len(),
+            outcomes: Outcome::ALL.get(self.outcome as usize..=self.outcome as usize),
         }
     }
 }
@@ -129,6 +134,7 @@ impl Ended {
             hunt: (hunt.no, hunt.no),
             received: (hunt.created_at, Timestamp(i64::MAX)),
             rows: hunt.recruited,
+            outcomes: Some(&AFTER_THE_END),
         });
         let mut known = self.known.lock().await;
         let mut all = Vec::new();

@@ -1,5 +1,6 @@
 //! Leaving out what cannot have rows that are asked for.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, TimestampMicrosecondArray, UInt64Array};
@@ -9,7 +10,7 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr_common::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use muster_results::PartInfo;
-use muster_types::{AgentNo, HuntNo, Timestamp};
+use muster_types::{AgentNo, HuntNo, Outcome, Timestamp};
 
 /// What is known of some rows: the least and the greatest value of columns.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Span {
     pub hunt: (HuntNo, HuntNo),
     pub received: (Timestamp, Timestamp),
     pub rows: u64,
+    /// Of `collections`: one of these, if it is known.
+    pub outcomes: Option<&'static [Outcome]>,
 }
 
 impl From<&PartInfo> for Span {
@@ -28,6 +31,7 @@ impl From<&PartInfo> for Span {
             hunt: (info.hunt_min, info.hunt_max),
             received: (info.received_min, info.received_max),
             rows: info.row_count,
+            outcomes: None,
         }
     }
 }
@@ -102,11 +106,13 @@ impl PruningStatistics for Spans {
         Some(Arc::new(UInt64Array::from_iter_values(self.0.iter().map(|span| span.rows))))
     }
 
-    fn contained(
-        &self,
-        _: &Column,
-        _: &std::collections::HashSet<ScalarValue>,
-    ) -> Option<BooleanArray> {
-        None
+    fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        if column.name() != "outcome" {
+            return None;
+        }
+        let words: Vec<&str> = values.iter().filter_map(|value| value.try_as_str()?).collect();
+        let possible = |outcome: &Outcome| words.contains(&outcome.as_str());
+        let none_of = |span: &Span| span.outcomes.is_some_and(|all| !all.iter().any(possible));
+        Some(self.0.iter().map(|span| none_of(span).then_some(false)).collect())
     }
 }

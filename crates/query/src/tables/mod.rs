@@ -140,6 +140,7 @@ impl Listed {
             hunt: (*hunt, *hunt),
             received: (Timestamp(i64::MIN), Timestamp(i64::MAX)),
             rows: 1,
+            outcomes: None,
         };
         let keep = |hunts| prune(hunts, span, &filters, &self.schema);
         let mut counts = self.counts.lock().await;

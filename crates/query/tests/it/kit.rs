@@ -29,6 +29,7 @@ muster_catalog::statements! {
         VALUES ($1, $2, $3, 0, 0, $4)
         ON CONFLICT (hunt_no, shard) DO UPDATE
         SET progress = excluded.progress, change = excluded.change";
+    DAMAGE = "UPDATE hunt_wave SET agents = $2 WHERE hunt_no = $1";
     END_HUNT = "UPDATE hunt SET state = $2, ended_at = $3, change = $4 WHERE no = $1";
 }
 
@@ -247,6 +248,12 @@ impl World {
         let change = tx.bump("hunt").await.unwrap();
         tx.execute(&END_HUNT, args![hunt, state, NOW, change]).await.unwrap();
         tx.commit().await.unwrap();
+    }
+
+    /// Makes its waves unreadable.
+    pub async fn damage(&self, hunt: HuntNo) {
+        let values = args![hunt, vec![7_u8]];
+        self.temp.catalog.execute(Priority::Api, &DAMAGE, values).await.unwrap();
     }
 
     /// Puts a segment into archive and manifest.

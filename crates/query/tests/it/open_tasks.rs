@@ -102,6 +102,22 @@ async fn never_handed_out(world: &World) {
     let said = "SELECT concat_ws(' ', expired, retired) FROM hunts WHERE hunt = 2";
     assert_eq!(world.one(said).await, "3 1");
 
+    // Bitmaps are read of those hunts only that the filters leave: these cannot be read.
+    world.damage(HuntNo(2)).await;
+    let everybody = muster_types::Access::all(crate::kit::ORG);
+    for (sql, is_read) in [
+        ("SELECT count(*) FROM collections WHERE hunt = 2", true),
+        ("SELECT count(*) FROM collections WHERE outcome IN ('failed', 'expired')", true),
+        ("SELECT count(*) FROM collections WHERE hunt = 1", false),
+        ("SELECT count(*) FROM collections WHERE outcome = 'rows'", false),
+        ("SELECT count(*) FROM collections WHERE outcome IN ('rows', 'empty')", false),
+        ("SELECT sum(rows) FROM hunts", true),
+        ("SELECT rows FROM hunts WHERE hunt = 1", false),
+        ("SELECT state FROM hunts", false),
+    ] {
+        assert_eq!(world.ask(&everybody, sql).await.is_err(), is_read, "{sql}");
+    }
+
     // Of a hunt that was deleted nothing is shown.
     let mut tx = world.temp.catalog.begin(muster_catalog::Priority::Api).await.unwrap();
     muster_hunts::delete(&mut tx, crate::kit::ORG, HuntNo(2)).await.unwrap();
