@@ -1,6 +1,4 @@
 //! SQL conditions over endpoints.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| {
-    let _ = muster_endpoints::condition::Condition::parse(text);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| muster_fuzz_tests::conditions(data));

@@ -1,6 +1,4 @@
 //! The inside of a segment file of the log.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = muster_stream::log::fuzz_frames(data);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| muster_fuzz_tests::log_frames(data));

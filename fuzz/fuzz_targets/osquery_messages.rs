@@ -1,4 +1,4 @@
 //! Everything osquery agents post, and its form in the stream.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| muster_codec_osquery::fuzz_decode(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| muster_fuzz_tests::osquery_messages(data));
