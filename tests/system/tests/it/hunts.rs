@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use muster_testkit::{Server, ServerOptions, wait_for};
 use serde_json::Value;
 
-use crate::support::{Ask, Fleet, SOON};
+use crate::support::{Ask, Coverage, Fleet, SOON};
 
 const FOUND: &str = "SELECT path, command FROM crontab WHERE command LIKE '%203.0.113.66%'";
 
@@ -29,6 +29,7 @@ fn a_hunt_finds_all_that_was_planted() -> anyhow::Result<()> {
     assert!(online.sums(), "{online:?}");
     assert_eq!((online.get("total"), online.get("waiting")), (300, 20), "{online:?}");
     assert_eq!(online.get("failed"), 4, "{online:?}");
+    sql_counts_the_same(&server, hunt, &online)?;
 
     fleet.say("online")?;
     let all = server.covered(hunt, "those that came back", |c| c.is_complete(300))?;
@@ -51,6 +52,7 @@ fn a_hunt_finds_all_that_was_planted() -> anyhow::Result<()> {
     let with_rows: BTreeSet<&str> = with_rows.filter_map(|o| o["name"].as_str()).collect();
     assert_eq!(with_rows, found);
 
+    sql_counts_the_same(&server, hunt, &all)?;
     asked_live(&server, &found)?;
     results_are_exact(&server, hunt, expected)?;
 
@@ -86,6 +88,17 @@ fn asked_live(server: &Server, found: &BTreeSet<&str>) -> anyhow::Result<()> {
     let rows: Vec<Value> = serde_json::from_str(&told.out)?;
     let names: BTreeSet<&str> = rows.iter().filter_map(|row| row["endpoint"].as_str()).collect();
     assert_eq!((&names, rows.len()), (found, found.len()));
+    Ok(())
+}
+
+/// `hunts` in SQL says what `hunt coverage` does, also of endpoints that have no task yet.
+fn sql_counts_the_same(server: &Server, hunt: u64, coverage: &Coverage) -> anyhow::Result<()> {
+    let counts = "waiting, running, rows, empty, failed, timed_out, unsupported, cancelled, expired, retired, row_count";
+    let said = server.sql(&format!("SELECT {counts} FROM hunts WHERE hunt = {hunt}"))?;
+    let Some([said]) = said.as_deref() else { return Ok(()) };
+    for count in counts.split(", ") {
+        assert_eq!(said[count].as_u64(), Some(coverage.get(count)), "{count}: {said} {coverage:?}");
+    }
     Ok(())
 }
 
@@ -134,6 +147,12 @@ fn a_hunt_is_paused_resumed_extended_and_stopped() -> anyhow::Result<()> {
     let stopped = server.covered(hunt, "the end", |c| c.is_complete(120))?;
     assert!(stopped.sums() && stopped.get("cancelled") > 0, "{stopped:?}");
     assert_eq!(stopped.get("rows") + stopped.get("cancelled"), 120, "{stopped:?}");
+    sql_counts_the_same(&server, hunt, &stopped)?;
+    // Every task has its row, also one that was never handed out.
+    let tasks = format!("SELECT count(*) AS n FROM collections WHERE hunt = {hunt}");
+    if let Some(tasks) = server.sql(&tasks)? {
+        assert_eq!(tasks, [serde_json::json!({"n": stopped.get("recruited")})]);
+    }
     let err = server.refused(&["hunt", "resume", &no], 1)?;
     assert!(err.contains("stopped"), "{err}");
     server.ok(&["hunt", "delete", &no, "--yes"])?;
