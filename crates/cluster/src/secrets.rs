@@ -11,10 +11,13 @@ use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use muster_catalog::{Catalog, Priority, Tx, args, statements};
+use muster_types::Format;
 
 use crate::Error;
 
-const VERSION: u8 = 1;
+/// The form of a sealed secret.
+pub const SEALED: Format = Format::first("sealed-secret");
+const VERSION: u8 = SEALED.only();
 
 statements! {
     GET = "SELECT sealed FROM secret WHERE name = $1";

@@ -14,14 +14,16 @@
 //! Text is UTF-8 by then. A payload is one record, so what must be folded together is one payload.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use muster_types::UploadNo;
+use muster_types::{Format, UploadNo};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{LogRequest, LogType, WriteRequest};
 
 /// Of everything in this module.
-pub const VERSION: u8 = 1;
+pub const FORMAT: Format = Format::first("osquery-message");
+/// The first byte of it.
+pub const VERSION: u8 = FORMAT.only();
 
 /// What a payload holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

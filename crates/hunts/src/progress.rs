@@ -1,12 +1,12 @@
 //! What became of the agents of one shard in one hunt, as the fold publishes it.
 
 use bytes::{Buf, BufMut, Bytes};
-use muster_types::{AgentNo, AgentSet, Outcome, Shard};
+use muster_types::{AgentNo, AgentSet, Format, Outcome, Shard};
 use roaring::RoaringBitmap;
 
 /// How many terminal outcomes there are; their bitmaps stand in the order of their codes.
 const TERMINAL: usize = 8;
-const VERSION: u8 = 1;
+const VERSION: u8 = ShardProgress::FORMAT.only();
 
 /// Bitmaps over [`AgentNo::local`] for one hunt and one shard. An agent is in at most one terminal
 /// set: the first terminal fact wins.
@@ -32,6 +32,9 @@ pub enum ProgressError {
 }
 
 impl ShardProgress {
+    /// Its encoded form.
+    pub const FORMAT: Format = Format::first("hunt-progress");
+
     /// Nothing has happened yet.
     #[must_use]
     pub fn new() -> Self {

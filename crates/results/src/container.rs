@@ -11,12 +11,14 @@
 //! its own. Version 1 stays readable for ever.
 
 use bytes::{Buf, Bytes};
-use muster_types::OrgId;
+use muster_types::{Format, OrgId};
 
 use crate::limits;
 use crate::table::{PartInfo, RowClass};
 
-const VERSION: u8 = 1;
+/// The form of a container.
+pub const SEGMENT: Format = Format::first("segment");
+const VERSION: u8 = SEGMENT.only();
 const MARK: [u8; 8] = [b'M', b'U', b'S', b'E', b'G', b'1', VERSION, 0];
 const TAIL_BYTES: usize = 16;
 /// Shortest entry of the index.

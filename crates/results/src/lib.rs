@@ -23,7 +23,7 @@ mod system;
 mod table;
 
 pub use builder::{Appended, BadRows, BuiltSegment, Cell, SegmentBuilder};
-pub use container::{ContainerError, PartIndex, SegmentWriter, read_container};
+pub use container::{ContainerError, PartIndex, SEGMENT, SegmentWriter, read_container};
 pub use convert::{conform, conform_column, merged_schema};
 pub use current::{BUCKETS, MIXED, bucket, merge_current};
 pub use file::{column_types, data_type};

@@ -8,6 +8,7 @@ mod agent;
 mod archive_access;
 mod bitset;
 mod fact;
+mod format;
 mod id;
 pub mod measure;
 mod outcome;
@@ -24,6 +25,7 @@ pub use fact::{
     ColumnDecl, ColumnType, Decode, Delta, Fact, Facts, Poison, Repeat, RowFormat, Rows, TaskEnd,
     UploadBlock,
 };
+pub use format::Format;
 pub use id::{
     AgentNo, EndpointNo, Epoch, HuntNo, Incarnation, InstanceId, LabelNo, OrgId, Pos, SHARDS,
     Shard, TaskId, UploadNo,

@@ -7,7 +7,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentKind, AgentNo, HuntNo, OrgId, Outcome, Shard, TaskId, Timestamp};
+use crate::{AgentKind, AgentNo, Format, HuntNo, OrgId, Outcome, Shard, TaskId, Timestamp};
 
 /// Quota class, most precious first: when room runs short the last go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -123,9 +123,12 @@ pub enum DecodeError {
     Unknown(&'static str),
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = Record::FORMAT.only();
 
 impl Record {
+    /// Its encoded form.
+    pub const FORMAT: Format = Format::first("stream-record");
+
     /// The shard it belongs to.
     #[must_use]
     pub fn shard(&self) -> Shard {

@@ -13,7 +13,7 @@ mod stored;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use muster_types::{AgentNo, OrgId};
+use muster_types::{AgentNo, Format, OrgId};
 
 pub use judge::{GRACE, Known, Rejected, judge};
 pub use keys::{Node, NodeKeys};
@@ -22,7 +22,7 @@ pub use stored::{KeyInfo, list_keys, retire_key, retire_key_in, rotate_keys, rot
 
 /// What a node key is signed as; other tokens of the same ring are of other purposes.
 const PURPOSE: &str = "node key";
-const VERSION: u8 = 1;
+const VERSION: u8 = NodeKey::FORMAT.only();
 /// In the version byte: good only on a connection with a client certificate.
 const CERTIFICATE: u8 = 0x80;
 /// Version, organisation, agent, time of issue.
@@ -42,6 +42,9 @@ pub struct NodeKey {
 }
 
 impl NodeKey {
+    /// Its signed form.
+    pub const FORMAT: Format = Format::first("node-key");
+
     /// The key as the agent gets it: 38 characters of base64url.
     #[must_use]
     pub fn sign(&self, ring: &KeyRing) -> String {
