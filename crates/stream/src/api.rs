@@ -39,6 +39,9 @@ pub enum ReadError {
     /// The store cannot be read now.
     #[error("stream cannot be read: {0}")]
     Unavailable(String),
+    /// A newer version of the program wrote what comes next, and this one does not read it.
+    #[error("stream cannot be read: {0}")]
+    Newer(String),
 }
 
 /// How full the stream is.

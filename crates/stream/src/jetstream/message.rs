@@ -4,10 +4,12 @@
 //! here. A message without records is the beginning of a shard.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use muster_types::{Pos, Record};
+use muster_types::{DecodeError, Format, Pos, Record};
 
+/// The form of a message.
+pub const MESSAGE: Format = Format::first("stream-message");
 /// The first byte of every message.
-const VERSION: u8 = 1;
+const VERSION: u8 = MESSAGE.only();
 
 /// Some records, encoded.
 #[derive(Debug, Default)]
@@ -65,26 +67,48 @@ pub(super) fn encode<'a>(parts: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes
     out.freeze()
 }
 
+/// Why bytes are no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// A newer version wrote it.
+    #[error("{0}")]
+    Newer(String),
+    /// Nobody did.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<DecodeError> for Unreadable {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Version(_) => Self::Newer(error.to_string()),
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
 /// The records of a message; they share its bytes.
-pub(super) fn decode(mut message: Bytes) -> Result<Vec<Record>, String> {
+pub(super) fn decode(mut message: Bytes) -> Result<Vec<Record>, Unreadable> {
+    let damaged = |why: &str| Unreadable::Damaged(why.to_owned());
     match message.try_get_u8() {
         Ok(VERSION) => {}
         Ok(newer) => {
-            return Err(format!("message format {newer} is newer than this version reads"));
+            let why = format!("message format {newer} is newer than this version reads");
+            return Err(Unreadable::Newer(why));
         }
-        Err(_) => return Err("the message is empty".to_owned()),
+        Err(_) => return Err(damaged("the message is empty")),
     }
     let mut records = Vec::new();
     if message.starts_with(&BEGINNING.to_le_bytes()) {
         return Ok(records);
     }
     while message.has_remaining() {
-        let length = message.try_get_u32_le().map_err(|_| "the message ends early")? as usize;
+        let short = |_| damaged("the message ends early");
+        let length = message.try_get_u32_le().map_err(short)? as usize;
         if length > message.len() {
-            return Err("the message ends early".to_owned());
+            return Err(damaged("the message ends early"));
         }
-        let record = Record::decode(message.split_to(length)).map_err(|error| error.to_string())?;
-        records.push(record);
+        records.push(Record::decode(message.split_to(length))?);
     }
     Ok(records)
 }
@@ -110,6 +134,16 @@ mod tests {
         assert_eq!(decode(message).unwrap(), records);
         assert_eq!(decode(beginning(Pos(7))).unwrap(), []);
         assert_eq!(as_beginning(&beginning(Pos(7))), Some(Pos(7)));
+    }
+
+    #[test]
+    fn what_is_newer_is_told_from_what_is_damaged() {
+        let newer = |bytes: &'static [u8]| {
+            matches!(decode(Bytes::from_static(bytes)), Err(Unreadable::Newer(_)))
+        };
+        assert!(newer(&[2]), "a newer message");
+        assert!(newer(&[1, 1, 0, 0, 0, 2]), "a newer record");
+        assert!(!newer(&[]) && !newer(&[1, 9, 0, 0, 0]) && !newer(&[1, 1, 0, 0, 0, 1]));
     }
 
     proptest! {

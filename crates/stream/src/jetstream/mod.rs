@@ -46,6 +46,7 @@ use self::shared::{Shared, State};
 use crate::{AppendError, Pressure, ReadError, Reader, Stream};
 
 pub use self::layout::stream_names;
+pub use self::message::MESSAGE;
 pub use self::metrics::Metrics;
 pub use self::options::{Begin, JetStreamOptions, OpenError};
 pub use self::sender::PUBLISH_WAIT;

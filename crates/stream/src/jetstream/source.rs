@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::layout;
-use super::message;
+use super::message::{self, Unreadable};
 use super::metrics::Metrics;
 use super::shared::Shared;
 use super::trims;
@@ -178,10 +178,12 @@ impl Source {
         let Some((shard, after)) = wanted else { return Ok(Vec::new()) };
         self.shared.saw(*shard, sequence);
         let records = message::decode(payload).map_err(|error| {
-            ReadError::Unavailable(format!(
-                "message {sequence} of {} cannot be read: {error}",
-                self.shared.stream_name(self.stream)
-            ))
+            let stream = self.shared.stream_name(self.stream);
+            let why = format!("message {sequence} of {stream} cannot be read: {error}");
+            match error {
+                Unreadable::Newer(_) => ReadError::Newer(why),
+                Unreadable::Damaged(_) => ReadError::Unavailable(why),
+            }
         })?;
         let entries = records.into_iter().enumerate();
         let entries =

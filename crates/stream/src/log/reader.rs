@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use muster_types::{Body, Payload, Pos, Record, SHARDS, Shard};
+use muster_types::{Body, DecodeError, Payload, Pos, Record, SHARDS, Shard};
 use tokio::sync::watch;
 
 use super::frame::{self, Parsed};
@@ -256,7 +256,11 @@ fn claimed_bytes(entry: &Entry) -> usize {
 fn entry(pos: u64, payload: Bytes) -> Result<Entry, ReadError> {
     let record = Record::decode(payload);
     let record = record.map_err(|error| {
-        ReadError::Unavailable(format!("the record at position {pos} cannot be read: {error}"))
+        let why = format!("the record at position {pos} cannot be read: {error}");
+        match error {
+            DecodeError::Version(_) => ReadError::Newer(why),
+            _ => ReadError::Unavailable(why),
+        }
     })?;
     Ok(Entry { pos: Pos(pos), record })
 }

@@ -186,7 +186,7 @@ impl From<ReadError> for Answer {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::TrimmedBelow { shard, after, oldest } => Self::Trimmed(shard, after, oldest),
-            ReadError::Unavailable(why) => Self::Unavailable(why),
+            ReadError::Unavailable(why) | ReadError::Newer(why) => Self::Unavailable(why),
         }
     }
 }
