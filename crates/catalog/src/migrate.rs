@@ -21,8 +21,8 @@ pub(crate) use verify::verify;
 
 use crate::{Database, Error, Statement, Tx, tx::Inner};
 
-/// The newest formats and the newest layout that this version works with. It is raised by a release that
-/// writes a new format, or that brings a migration which contracts.
+/// The newest layout that this version works with. It is raised by a release that brings a migration which
+/// contracts. What is read of stored forms is told one by one (`muster_types::Format`).
 pub const LEVEL: u32 = 1;
 
 /// When a migration may run.
@@ -113,6 +113,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     9 "0009_stores";
     10 "0010_seeing";
     13 "0013_yara";
+    14 "0014_formats";
     15 "0015_uploads_continued";
 };
 

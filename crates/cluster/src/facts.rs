@@ -1,5 +1,7 @@
 //! What an instance says of itself beyond the columns that older versions know.
 
+use std::collections::BTreeMap;
+
 use muster_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,8 @@ pub struct Facts {
     pub pins: Pins,
     /// Why it cannot have others beside it: its stores serve one process. `None`: it can.
     pub alone: Option<String>,
+    /// The newest version it reads of each form, by name. Set when it registers.
+    pub reads: BTreeMap<String, u8>,
 }
 
 /// Addresses with ports, by listener; empty for one that is not served.

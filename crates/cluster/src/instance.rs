@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_catalog::{Catalog, Error, Priority, Row, Tx, args, statements};
 use muster_types::{Incarnation, InstanceId, Timestamp};
 
-use crate::{Error as ClusterError, Facts, Load, Roles, clash};
+use crate::{Error as ClusterError, Facts, Load, Roles, clash, formats};
 
 /// What a process says of itself when it starts.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct InstanceInfo {
     pub roles: Roles,
     /// The program's version.
     pub version: String,
-    /// The newest formats it reads.
+    /// The newest layout of the catalog that it works with.
     pub level: u32,
     /// Where it listens, for people.
     pub addresses: Vec<String>,
@@ -135,7 +135,7 @@ pub(crate) async fn register(
     info: &InstanceInfo,
     ttl: Duration,
 ) -> Result<Incarnation, ClusterError> {
-    let mut tx = catalog.begin(Priority::Lease).await?;
+    let mut tx = queue(catalog).await?;
     check(&mut tx, info).await?;
     let now = tx.now().await?;
     let (roles, level) = (info.roles.to_string(), info.level);
@@ -149,10 +149,24 @@ pub(crate) async fn register(
     Ok(incarnation)
 }
 
-/// Refuses to be beside an instance this one cannot be beside. Whoever passes comes after everybody who
-/// passed before and has committed.
-pub(crate) async fn check(tx: &mut Tx, info: &InstanceInfo) -> Result<(), ClusterError> {
+/// A transaction in the queue of registrations: it comes after everything that was in it before and has
+/// committed.
+pub(crate) async fn queue(catalog: &Catalog) -> Result<Tx, Error> {
+    let mut tx = catalog.begin(Priority::Lease).await?;
     tx.bump(TOPIC).await?;
+    Ok(tx)
+}
+
+/// Takes a transaction into the queue, for an instance that comes back.
+pub(crate) async fn check_again(tx: &mut Tx, info: &InstanceInfo) -> Result<(), ClusterError> {
+    tx.bump(TOPIC).await?;
+    check(tx, info).await
+}
+
+/// Refuses to be beside an instance this one cannot be beside, or on stores this program does not read. In
+/// the queue.
+async fn check(tx: &mut Tx, info: &InstanceInfo) -> Result<(), ClusterError> {
+    formats::check(tx, info).await?;
     let now = tx.now().await?;
     clash::find(info, &list(tx, now).await?).map_or(Ok(()), |clash| Err(clash.into()))
 }

@@ -8,6 +8,7 @@ mod clash;
 mod error;
 mod facts;
 mod feed;
+mod formats;
 mod instance;
 mod job;
 mod lease;
@@ -25,6 +26,7 @@ pub use clash::Clash;
 pub use error::Error;
 pub use facts::{Facts, Listeners, Load};
 pub use feed::FeedCursor;
+pub use formats::{Formats, StoredFormat, Written, raise_formats, stored_formats};
 pub use instance::{Instance, InstanceInfo, instances};
 pub use job::Job;
 pub use lease::Held;
@@ -39,5 +41,5 @@ use muster_catalog::Statement;
 /// The statements of this crate, for the tests that prepare all of them.
 #[must_use]
 pub fn statements() -> Vec<&'static Statement> {
-    [instance::STATEMENTS, round::STATEMENTS, secrets::STATEMENTS].concat()
+    [formats::STATEMENTS, instance::STATEMENTS, round::STATEMENTS, secrets::STATEMENTS].concat()
 }

@@ -7,6 +7,7 @@ use muster_types::{Epoch, Incarnation};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::formats::{self, Formats, Written};
 use crate::round::{self, Partition, Terms};
 use crate::{Error, Held, InstanceInfo, Job, Load, Options, instance};
 
@@ -22,6 +23,8 @@ pub struct Member {
     held: BTreeMap<Job, watch::Sender<Held>>,
     level: watch::Sender<u32>,
     frontends: watch::Sender<usize>,
+    written: watch::Sender<Written>,
+    formats: Formats,
     /// Surplus partitions, no longer shown as held since then.
     surplus: BTreeMap<Partition, Instant>,
 }
@@ -45,12 +48,28 @@ impl Member {
         info: &InstanceInfo,
         options: Options,
     ) -> Result<Self, Error> {
-        let incarnation = instance::register(&catalog, info, options.ttl).await?;
+        let mut info = info.clone();
+        let reads = options.formats.iter().map(|format| (format.name.to_owned(), format.newest));
+        info.facts.reads = reads.collect();
+        let incarnation = instance::register(&catalog, &info, options.ttl).await?;
         let held = Job::ALL.map(|job| (job, watch::Sender::new(Held::nothing()))).into();
         let (level, surplus) = (watch::Sender::new(info.level), BTreeMap::new());
-        let (info, load) = (info.clone(), "{}".to_owned());
+        let load = "{}".to_owned();
         let frontends = watch::Sender::new(0);
-        Ok(Self { catalog, info, incarnation, options, load, held, level, frontends, surplus })
+        let (written, formats) = Formats::channel();
+        Ok(Self {
+            catalog,
+            info,
+            incarnation,
+            options,
+            load,
+            held,
+            level,
+            frontends,
+            written,
+            formats,
+            surplus,
+        })
     }
 
     /// What the next heartbeat tells of how busy it is.
@@ -74,6 +93,12 @@ impl Member {
     #[must_use]
     pub fn level(&self) -> watch::Receiver<u32> {
         self.level.subscribe()
+    }
+
+    /// Which version of each form to write.
+    #[must_use]
+    pub fn formats(&self) -> Formats {
+        self.formats.clone()
     }
 
     /// How many other live instances take agents and are not draining, as it changes.
@@ -117,6 +142,10 @@ impl Member {
         self.publish(&round.held, sent);
         self.level.send_replace(round.level);
         self.frontends.send_replace(round.frontends);
+        self.written.send_replace(round.written);
+        if round.formats_due {
+            self.advance_formats().await;
+        }
         let shown_until = Instant::now();
         self.surplus.retain(|partition, _| round.surplus.contains(partition));
         for partition in round.surplus {
@@ -128,6 +157,19 @@ impl Member {
             None => renew,
         };
         Ok(After { changed: round.changed, next })
+    }
+
+    /// What fails here is due again in the next round; until then an older version is written.
+    async fn advance_formats(&self) {
+        let Options { formats, formats_settle, renew, .. } = &self.options;
+        let advance = formats::advance(&self.catalog, formats, *formats_settle);
+        match tokio::time::timeout(*renew, advance).await {
+            Ok(Ok(written)) => _ = self.written.send_replace(written),
+            Ok(Err(error)) => tracing::debug!(%error, "the versions of forms are looked at again"),
+            Err(_) => {
+                tracing::debug!("the versions of forms are looked at again: no answer in time")
+            }
+        }
     }
 
     fn publish(&self, held: &BTreeMap<Partition, Epoch>, sent: Instant) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use muster_catalog::{Catalog, Priority, Tx, args, statements};
 use muster_types::{Epoch, Incarnation, InstanceId, Timestamp};
 
+use crate::formats::{self, Written};
 use crate::instance::{self, Instance};
 use crate::service::Options;
 use crate::wanted::wanted;
@@ -44,6 +45,10 @@ pub(crate) struct Round {
     pub(crate) level: u32,
     /// Other live instances that take agents and are not draining.
     pub(crate) frontends: usize,
+    /// Which version of each form is written.
+    pub(crate) written: Written,
+    /// That is to be changed.
+    pub(crate) formats_due: bool,
 }
 
 struct Lease {
@@ -75,7 +80,7 @@ pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, E
         }
         // Somebody may have started meanwhile that it cannot be beside, or the store may have been
         // changed to what this program does not work with.
-        instance::check(&mut tx, terms.info).await?;
+        instance::check_again(&mut tx, terms.info).await?;
         catalog.verify().await?;
         // By itself: whoever came too late as well sees it live from here on. Otherwise each of two would
         // hold its own row and wait for that of the other, to bury it, for ever again.
@@ -97,6 +102,9 @@ pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, E
     let others = live().filter(|instance| instance.info.id != me.0);
     let open = |other: &&Instance| other.info.roles.has(Role::Frontend) && !other.load.draining;
     round.frontends = others.filter(open).count();
+    let when = (now, terms.options.formats_settle);
+    (round.written, round.formats_due) =
+        formats::look(&mut tx, &terms.options.formats, &instances, when).await?;
     let buried = bury(&mut tx, me.0, &leases, &instances, now).await?;
     for job in Job::ALL {
         let wanted = wanted(job, live());

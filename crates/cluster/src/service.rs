@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_bus::{Bus, Subscription, Topic};
 use muster_catalog::Catalog;
-use muster_types::{Incarnation, InstanceId, Timestamp};
+use muster_types::{Format, Incarnation, InstanceId, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::limit::{Share, part};
-use crate::{Error, Held, InstanceInfo, Job, Load, Member, instances};
+use crate::{Error, Formats, Held, InstanceInfo, Job, Load, Member, instances};
 
 /// Times of the leases; the same on all instances of an installation.
 #[derive(Clone, Debug)]
@@ -27,6 +27,11 @@ pub struct Options {
     /// How long after its last renewal the shares of limits of an instance that did not say goodbye are
     /// taken over. It may use them for two thirds of that without sight of the catalog.
     pub share_ttl: Duration,
+    /// The forms this program reads of other instances.
+    pub formats: Vec<Format>,
+    /// For so long all instances must have read a newer version before it is written, and older ones are
+    /// not let in any more: until then an upgrade can be taken back.
+    pub formats_settle: Duration,
 }
 
 impl Default for Options {
@@ -36,6 +41,8 @@ impl Default for Options {
             renew: Duration::from_secs(3),
             hand_over: Duration::from_millis(250),
             share_ttl: Duration::from_secs(300),
+            formats: Vec::new(),
+            formats_settle: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -48,6 +55,7 @@ pub struct Cluster {
     leases: Arc<BTreeMap<Job, watch::Receiver<Held>>>,
     level: watch::Receiver<u32>,
     frontends: watch::Receiver<usize>,
+    formats: Formats,
     /// The parts of limits that were held from the start.
     began: Arc<BTreeMap<Job, f64>>,
 }
@@ -151,6 +159,7 @@ impl Cluster {
             leases: Arc::new(leases),
             level: member.level(),
             frontends: member.frontends(),
+            formats: member.formats(),
             began: Arc::new(began),
         };
         // Others have to share with the newcomer.
@@ -191,7 +200,13 @@ impl Cluster {
         *self.frontends.borrow()
     }
 
-    /// The newest format all live instances read; write no newer ones.
+    /// Which version of each form to write.
+    #[must_use]
+    pub fn formats(&self) -> Formats {
+        self.formats.clone()
+    }
+
+    /// The lowest level of all live instances.
     #[must_use]
     pub fn level(&self) -> u32 {
         *self.level.borrow()

@@ -3,6 +3,7 @@
 mod clashes;
 mod failover;
 mod feed;
+mod formats;
 mod leases;
 mod limits;
 mod safety;

@@ -32,7 +32,13 @@ async fn random_stalls_crashes_and_leaves() {
     for world in World::both().await {
         let ttl = Duration::from_millis(240);
         let hand_over = Duration::from_millis(5);
-        let options = Options { ttl, renew: ttl / 4, hand_over, share_ttl: ttl * 2 };
+        let options = Options {
+            ttl,
+            renew: ttl / 4,
+            hand_over,
+            share_ttl: ttl * 2,
+            ..crate::support::options()
+        };
         let mut tasks = tokio::task::JoinSet::new();
         for n in 1..=3 {
             let rng = StdRng::seed_from_u64(seed ^ u64::try_from(n).unwrap());

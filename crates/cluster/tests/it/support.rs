@@ -31,6 +31,7 @@ pub fn options() -> Options {
         renew: Duration::from_secs(1),
         hand_over: Duration::from_millis(10),
         share_ttl: Duration::from_secs(300),
+        ..Options::default()
     }
 }
 
