@@ -1,30 +1,41 @@
 //! The doctor: a healthy installation has no finding; each planted fault has its own, with exit 1.
 
+mod stores;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use muster_testkit::{Cluster, ClusterOptions, InstanceOptions, Nats, Postgres, Stores};
 use serde_json::Value;
 
-/// Ids of what was found, in order, without repeats; checks that each has its texts and the exit code.
-fn ids(output: &Output) -> Vec<String> {
+/// What was found; checks that each finding has its texts, and the exit code.
+fn findings(output: &Output) -> Vec<Value> {
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut ids = Vec::new();
+    let mut findings = Vec::new();
     for line in text.lines() {
         let finding: Value = serde_json::from_str(line).expect(line);
         for key in ["problem", "remedy"] {
             assert!(finding[key].as_str().is_some_and(|text| text.len() > 10), "{line}");
         }
+        findings.push(finding);
+    }
+    let expected = if findings.is_empty() { 0 } else { 1 };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(expected), "{text}{stderr}");
+    findings
+}
+
+/// Ids of what was found, in order, without repeats.
+fn ids(output: &Output) -> Vec<String> {
+    let mut ids = Vec::new();
+    for finding in findings(output) {
         let id = finding["id"].as_str().unwrap().to_owned();
         if !ids.contains(&id) {
             ids.push(id);
         }
     }
-    let expected = if ids.is_empty() { 0 } else { 1 };
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(expected), "{text}{stderr}");
     ids
 }
 
@@ -32,11 +43,28 @@ fn ids(output: &Output) -> Vec<String> {
 struct Patient {
     cluster: Cluster,
     postgres: Postgres,
+    /// Which instance is asked.
+    at: usize,
+    /// Of the instance and of its doctor.
+    env: Vec<(String, String)>,
     dir: tempfile::TempDir,
 }
 
 impl Patient {
     fn start() -> anyhow::Result<Self> {
+        Self::with(Vec::new(), "")
+    }
+
+    /// The same with more environment, of instance and doctor, and more lines of the file.
+    fn with(env: Vec<(String, String)>, extra: &str) -> anyhow::Result<Self> {
+        let (options, postgres, dir) = Self::ground()?;
+        let instance = InstanceOptions { env: env.clone(), ..InstanceOptions::default() };
+        let cluster = Cluster::start(&options.with(vec![instance]).extra(extra))?;
+        Ok(Self { cluster, postgres, at: 0, env, dir })
+    }
+
+    /// The stores: a PostgreSQL of its own and a folder.
+    fn ground() -> anyhow::Result<(ClusterOptions, Postgres, tempfile::TempDir)> {
         let postgres = Postgres::own()?;
         // Servers of tests do not sync.
         for setting in ["fsync", "full_page_writes"] {
@@ -44,26 +72,36 @@ impl Patient {
         }
         postgres.sql("SELECT pg_reload_conf()")?;
         let dir = tempfile::tempdir()?;
-        let stores = Stores::default().key("catalog", "url", &postgres.tcp_database()?).key(
-            "archive",
-            "url",
-            &format!("file://{}", dir.path().join("archive").display()),
-        );
-        let cluster = Cluster::start(&ClusterOptions::new(stores).instances(1))?;
-        Ok(Self { cluster, postgres, dir })
+        let archive = format!("file://{}", dir.path().join("archive").display());
+        let stores = Stores::default()
+            .key("catalog", "url", &postgres.tcp_database()?)
+            .key("archive", "url", &archive);
+        Ok((ClusterOptions::new(stores), postgres, dir))
     }
 
     fn remote(&self) -> Vec<String> {
-        ids(&self.cluster.instance(0).cli(&["doctor", "-o", "ndjson"]).unwrap())
+        ids(&self.told(None))
     }
 
     fn beside(&self, config: &Path) -> Vec<String> {
-        let config = config.display().to_string();
-        ids(&self
-            .cluster
-            .instance(0)
-            .cli(&["doctor", "-o", "ndjson", "--config", &config])
-            .unwrap())
+        ids(&self.told(Some(config)))
+    }
+
+    /// The command line, signed in to the instance and in its environment.
+    fn command(&self) -> Command {
+        let mut command = self.cluster.instance(self.at).command().unwrap();
+        command.envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    /// What the doctor says, through the server or beside its stores.
+    fn told(&self, config: Option<&Path>) -> Output {
+        let mut command = self.command();
+        command.args(["doctor", "-o", "ndjson"]);
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        command.output().unwrap()
     }
 
     /// A copy of the configuration with something else in it.
