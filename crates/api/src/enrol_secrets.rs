@@ -56,8 +56,6 @@ pub(crate) async fn list(
     caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<EnrolSecret>>> {
-    let limit = query.limit()?;
-    let after = query.after_number(0)?;
     let secrets = endpoints::list_secrets(&state.catalog, caller.principal.org).await?;
     let view = |secret: endpoints::EnrolSecret| EnrolSecret {
         no: secret.no,
@@ -70,13 +68,7 @@ pub(crate) async fn list(
         uses: secret.uses,
         client_certificate: secret.client_certificate,
     };
-    let found = secrets
-        .into_iter()
-        .filter(|secret| secret.no > after)
-        .take(limit as usize + 1)
-        .map(view)
-        .collect();
-    Ok(axum::Json(Page::cut(found, limit, |secret: &EnrolSecret| secret.no.to_string())))
+    Ok(axum::Json(query.of_numbered(secrets, |secret| secret.no)?.map(view)))
 }
 
 /// A secret to be made.

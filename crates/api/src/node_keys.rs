@@ -41,17 +41,13 @@ pub(crate) async fn list(
     _: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<NodeKey>>> {
-    let limit = query.limit()?;
-    let after = query.after_number(0)?;
     let keys = node_key::list_keys(&state.catalog, &state.secret_key).await.map_err(failed)?;
     let view = |key: KeyInfo| NodeKey {
         no: key.id,
         created_at: key.created_at.into(),
         retired_at: key.retired_at.map(Time::from),
     };
-    let found = keys.into_iter().filter(|key| i64::from(key.id) > after);
-    let found = found.take(limit as usize + 1).map(view).collect();
-    Ok(axum::Json(Page::cut(found, limit, |key: &NodeKey| key.no.to_string())))
+    Ok(axum::Json(query.of_numbered(keys, |key| key.id.into())?.map(view)))
 }
 
 /// Adds a key, which signs from now on. Agents keep the node keys they have.

@@ -77,12 +77,8 @@ pub(crate) async fn list(
     caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<OsqueryConfig>>> {
-    let limit = query.limit()?;
-    let after = query.after.unwrap_or_default();
     let all = schedules::fragments(&state.catalog, caller.principal.org).await?;
-    let wanted = all.into_iter().filter(|one| one.name > after).take(limit as usize + 1);
-    let found = wanted.map(OsqueryConfig::from).collect();
-    Ok(axum::Json(Page::cut(found, limit, |one: &OsqueryConfig| one.name.clone())))
+    Ok(axum::Json(query.of_named(all, |one| &one.name)?.map(OsqueryConfig::from)))
 }
 
 /// One part.

@@ -36,6 +36,35 @@ impl PageQuery {
     pub fn after_number(&self, start: i64) -> Result<i64> {
         after_number(self.after.as_deref(), start)
     }
+
+    /// The page of a list that was read whole, in the order of its names.
+    ///
+    /// # Errors
+    /// As [`PageQuery::limit`].
+    pub fn of_named<T>(
+        &self,
+        all: impl IntoIterator<Item = T>,
+        name: impl Fn(&T) -> &str,
+    ) -> Result<Page<T>> {
+        let limit = self.limit()?;
+        let after = self.after.as_deref().unwrap_or_default();
+        let found = all.into_iter().filter(|item| name(item) > after).take(limit as usize + 1);
+        Ok(Page::cut(found.collect(), limit, |item| name(item).to_owned()))
+    }
+
+    /// The page of a list that was read whole, in the order of its numbers.
+    ///
+    /// # Errors
+    /// As [`PageQuery::limit`] and [`PageQuery::after_number`].
+    pub fn of_numbered<T>(
+        &self,
+        all: impl IntoIterator<Item = T>,
+        number: impl Fn(&T) -> i64,
+    ) -> Result<Page<T>> {
+        let (limit, after) = (self.limit()?, self.after_number(0)?);
+        let found = all.into_iter().filter(|item| number(item) > after).take(limit as usize + 1);
+        Ok(Page::cut(found.collect(), limit, |item| number(item).to_string()))
+    }
 }
 
 /// Checks a page size.

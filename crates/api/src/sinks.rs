@@ -103,12 +103,8 @@ pub(crate) async fn list(
     caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Sink>>> {
-    let limit = query.limit()?;
-    let after = query.after.unwrap_or_default();
     let sinks = state.sinks.list(caller.principal.org).await.map_err(failed)?;
-    let found = sinks.into_iter().filter(|status| status.sink.name > after);
-    let found = found.take(limit as usize + 1).map(Sink::from).collect();
-    Ok(axum::Json(Page::cut(found, limit, |sink: &Sink| sink.name.clone())))
+    Ok(axum::Json(query.of_named(sinks, |status| &status.sink.name)?.map(Sink::from)))
 }
 
 /// One sink.

@@ -159,11 +159,9 @@ pub(crate) async fn list(
     caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Policy>>> {
-    let (limit, after) = (query.limit()?, query.after_number(0)?);
     let known = state.inventory.policies(caller.principal.org);
-    let behind = known.iter().filter(|policy| i64::from(policy.no.0) > after);
-    let found = behind.take(limit as usize + 1).map(|policy| view(policy)).collect();
-    Ok(axum::Json(Page::cut(found, limit, |policy: &Policy| policy.no.to_string())))
+    let page = query.of_numbered(known.iter(), |policy| policy.no.0.into())?;
+    Ok(axum::Json(page.map(|policy| view(policy))))
 }
 
 /// One policy.

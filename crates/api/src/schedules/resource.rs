@@ -28,16 +28,14 @@ pub(crate) async fn list(
     caller: Caller,
     Query(query): Query<PageQuery>,
 ) -> Result<axum::Json<Page<Schedule>>> {
-    let limit = query.limit()?;
-    let after = query.after.unwrap_or_default();
     let org = caller.principal.org;
     let all = schedules::schedules(&state.catalog, org).await?;
-    let wanted = all.into_iter().filter(|one| one.name > after).take(limit as usize + 1);
-    let mut found = Vec::new();
-    for schedule in wanted {
+    let Page { items, next } = query.of_named(all, |one| &one.name)?;
+    let mut found = Vec::with_capacity(items.len());
+    for schedule in items {
         found.push(view(&state, org, schedule).await?);
     }
-    Ok(axum::Json(Page::cut(found, limit, |one: &Schedule| one.name.clone())))
+    Ok(axum::Json(Page { items: found, next }))
 }
 
 /// One schedule.

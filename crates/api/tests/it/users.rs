@@ -68,3 +68,26 @@ async fn refusals_say_what_to_do() {
     let taken = json!({"name": "local"});
     api.post(&api.root, "/v1/users", taken).await.refused(409, "conflict");
 }
+
+#[tokio::test]
+async fn pages_of_numbers_go_on_where_the_last_one_ended() {
+    let api = Api::start().await;
+    for name in ["a", "b", "c"] {
+        api.post(&api.root, "/v1/enrol-secrets", json!({"name": name})).await.expect(201);
+    }
+    let all = api.get(&api.root, "/v1/enrol-secrets").await.expect(200);
+    let all: Vec<&Value> = all["items"].as_array().unwrap().iter().map(|one| &one["no"]).collect();
+    let (mut path, mut seen) = ("/v1/enrol-secrets?limit=1".to_owned(), Vec::new());
+    while seen.len() < 99 {
+        let page = api.get(&api.root, &path).await.expect(200);
+        assert_eq!(page["items"].as_array().unwrap().len(), 1, "{page}");
+        seen.push(page["items"][0]["no"].clone());
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/v1/enrol-secrets?limit=1&after={next}");
+    }
+    assert_eq!(seen.iter().collect::<Vec<_>>(), all);
+    for wrong in ["limit=0", "limit=1001", "after=x"] {
+        let path = format!("/v1/enrol-secrets?{wrong}");
+        api.get(&api.root, &path).await.refused(422, "invalid");
+    }
+}
