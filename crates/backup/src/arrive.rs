@@ -29,6 +29,7 @@ impl Arrival<'_> {
         if let Some((by, taken_at)) = self.numbers {
             let seconds = now.since(taken_at).as_secs();
             tx.execute(&sql::ADVANCE_NUMBERS, args![by, seconds]).await?;
+            tx.execute(&sql::FORGET_HINT_KEY, args![]).await?;
         }
         if let Some(reason) = self.gap {
             for (shard, pos) in &standing.shards {

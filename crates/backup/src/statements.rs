@@ -72,6 +72,10 @@ muster_catalog::statements! {
             ELSE CAST($2 AS BIGINT) END
         WHERE topic LIKE 'number/%'";
 
+    /// Hints that were sealed after the copy was taken say nothing to what was restored: its feeds give
+    /// their numbers out again. The next start makes a new key.
+    pub(crate) small FORGET_HINT_KEY = "DELETE FROM secret WHERE name LIKE 'bus/hint/%'";
+
     /// What of a shard will never be folded.
     pub(crate) ADD_GAP = "
         INSERT INTO shard_gap (shard, from_pos, to_pos, made_at, made_by, reason)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_bus::local::LocalBus;
-use muster_bus::nats::NatsBus;
+use muster_bus::nats::{HintKey, NatsBus};
 use muster_bus::{Bus, Hint, Topic};
 use muster_nats::Options;
 use muster_testkit::Nats;
@@ -20,7 +20,10 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 #[tokio::main]
 async fn main() -> Result<()> {
     let nats = Nats::start()?;
-    let open = async |name| NatsBus::open(Options::new(nats.url(), name), "bench", 64).await;
+    let open = async |name| {
+        let key = HintKey::new(&[7; 32]);
+        NatsBus::open(Options::new(nats.url(), name), "bench", key, 64).await
+    };
     let (here, there) = (open("here").await?, open("there").await?);
     let local: Arc<dyn Bus> = LocalBus::new(64);
     measure("within a process", &local, &local).await?;

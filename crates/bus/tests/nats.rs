@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_bus::nats::NatsBus;
+use futures_util::StreamExt as _;
+use muster_bus::nats::{HintKey, NatsBus};
 use muster_bus::{Bus, Hint, Subscription, Topic, conformance};
 use muster_nats::Options;
 use muster_testkit::Nats;
@@ -15,7 +16,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn bus(url: &str, prefix: &str) -> Arc<NatsBus> {
     let options = Options::new(url, "test");
-    NatsBus::open(options, prefix, 64).await.unwrap()
+    NatsBus::open(options, prefix, key(), 64).await.unwrap()
+}
+
+fn key() -> HintKey {
+    HintKey::new(&[7; 32])
 }
 
 /// What one instance publishes, as another hears it.
@@ -109,7 +114,7 @@ async fn without_a_server_it_begins_and_finds_one_later() {
     nats.kill(0).unwrap();
     let mut options = Options::new(nats.url(), "test");
     options.first_wait = Duration::from_millis(100);
-    let alone = NatsBus::open(options, "m", 64).await.unwrap();
+    let alone = NatsBus::open(options, "m", key(), 64).await.unwrap();
     let mut listener = alone.subscribe(&[Topic::Hunts]);
     nats.restart(0).unwrap();
     let mut status = alone.connection().status();
@@ -120,4 +125,43 @@ async fn without_a_server_it_begins_and_finds_one_later() {
     let mut listener = conformance::ready(&listening, &[Topic::Access]).await;
     other.publish(Topic::Access, Bytes::from_static(b"x"));
     assert_eq!(next(&mut listener).await, Hint::Message(Topic::Access, Bytes::from_static(b"x")));
+}
+
+/// Whoever reaches the servers may say that there is something new, and nothing of what it is.
+#[tokio::test]
+async fn what_no_instance_sealed_is_an_empty_hint() {
+    let nats = Nats::start().unwrap();
+    let (a, b) = (bus(&nats.url(), "m").await, bus(&nats.url(), "m").await);
+    let listening: Arc<dyn Bus> = Arc::new(Pair(a.clone(), b.clone()));
+    let mut listener = conformance::ready(&listening, &[Topic::Hunts, Topic::Watch]).await;
+    let stranger = muster_nats::connect(&Options::new(nats.url(), "stranger")).await.unwrap();
+    let stranger = stranger.client();
+    let mut overheard = stranger.subscribe("m.b.t.hunts").await.unwrap();
+    stranger.flush().await.unwrap();
+    let true_hint = Hint::Message(Topic::Hunts, Bytes::from_static(b"change 7"));
+    a.publish(Topic::Hunts, Bytes::from_static(b"change 7"));
+    assert_eq!(next(&mut listener).await, true_hint);
+    let sealed = timeout(DEADLINE, overheard.next()).await.unwrap().unwrap().payload;
+
+    let mut forged = sealed.to_vec();
+    *forged.last_mut().unwrap() = b'8';
+    let another_key =
+        NatsBus::open(Options::new(nats.url(), "other"), "m", HintKey::new(&[8; 32]), 64);
+    let another_key = another_key.await.unwrap();
+    another_key.publish(Topic::Hunts, Bytes::from_static(b"change 8"));
+    assert_eq!(next(&mut listener).await, Hint::Message(Topic::Hunts, Bytes::new()));
+    // As instances before this version wrote it, changed on the way, and said about something else.
+    for (subject, message) in [
+        ("m.b.t.hunts", Bytes::from_static(b"\x01change 8")),
+        ("m.b.t.hunts", forged.into()),
+        ("m.b.t.watch", sealed.clone()),
+    ] {
+        let topic = if subject == "m.b.t.watch" { Topic::Watch } else { Topic::Hunts };
+        stranger.publish(subject, message).await.unwrap();
+        assert_eq!(next(&mut listener).await, Hint::Message(topic, Bytes::new()), "{subject}");
+    }
+    assert_eq!(b.counters().unsealed.load(std::sync::atomic::Ordering::Relaxed), 4);
+    // It takes nothing from those who are believed.
+    a.publish(Topic::Hunts, Bytes::from_static(b"change 7"));
+    assert_eq!(next(&mut listener).await, true_hint);
 }

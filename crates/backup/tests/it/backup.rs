@@ -10,7 +10,7 @@ use muster_catalog::{Catalog, Priority, args};
 use muster_testkit::{S3, TempCatalog};
 use muster_types::{ArchiveAccess, Pos};
 
-use crate::kit::{Installation, LEASES, SEQ, empty, everything, folder, objects};
+use crate::kit::{Installation, LEASES, SECRET, SECRETS, SEQ, empty, everything, folder, objects};
 
 muster_catalog::statements! {
     BOTH = "INSERT INTO feed (topic, seq) VALUES ('a', $1), ('b', $1)
@@ -71,6 +71,24 @@ async fn arrived(catalog: &Catalog) {
     let seen: Vec<_> = gaps.iter().map(|gap| (gap.shard.get(), gap.from, gap.to)).collect();
     assert_eq!(seen, [(0, Pos(1000), floor), (1, Pos(1001), floor), (2, Pos(1002), floor)]);
     assert!(gaps[0].reason.contains("restored from backup"), "{}", gaps[0].reason);
+}
+
+/// Its feeds give numbers out again, and hints that were sealed before it would fit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_installation_does_not_believe_hints_of_its_former_life() {
+    let old = Installation::new(TempCatalog::sqlite().await.unwrap()).await;
+    old.run(&SECRET, args!["bus/hint/1", vec![7_u8; 60]]).await;
+    let dir = tempfile::tempdir().unwrap();
+    take(old.catalog(), &old.archive, dir.path(), &options()).await.unwrap();
+    for to in [true, false] {
+        let (catalog, home) = empty(to).await;
+        let archive = Some(folder(home.path()));
+        let target = Target { catalog: catalog.clone(), archive };
+        restore(dir.path(), None, &target).await.unwrap();
+        let rows = catalog.fetch_all(&SECRETS, args![]).await.unwrap();
+        let names: Vec<String> = rows.iter().map(|row| row.get("name").unwrap()).collect();
+        assert_eq!(names, ["ca/key"], "the next start makes another key");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,8 @@ muster_catalog::statements! {
     FEED = "INSERT INTO feed (topic, seq) VALUES ($1, $2)
         ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq";
     pub SEQ = "SELECT seq FROM feed WHERE topic = $1";
-    SECRET = "INSERT INTO secret (name, sealed, created_at) VALUES ($1, $2, 1)";
+    pub SECRET = "INSERT INTO secret (name, sealed, created_at) VALUES ($1, $2, 1)";
+    pub SECRETS = "SELECT name FROM secret ORDER BY name";
     SEGMENT = "INSERT INTO segment (object, level, byte_count, row_count, created_at, writer)
         VALUES ($1, 0, $2, 1, 1, 'w')";
     SHARD = "INSERT INTO shard_offset (shard, pos, epoch, base_object, base_pos)

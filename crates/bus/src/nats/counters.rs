@@ -9,6 +9,8 @@ pub struct Counters {
     pub sent: AtomicU64,
     /// Hints of other instances that arrived.
     pub received: AtomicU64,
+    /// Hints among them that no instance of this version sealed: their content was not read.
+    pub unsealed: AtomicU64,
     /// Hints for other instances that were dropped: no server, no room in the buffer, or too long.
     pub dropped: AtomicU64,
     /// Times that subscribers here were told that hints may be lost.

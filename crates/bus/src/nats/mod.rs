@@ -10,11 +10,15 @@
 //! something says so to all others as soon as it can, and their subscribers get a [`Hint::Gap`].
 //! They get one too after their own connection came back, and when they or the
 //! connection were too slow.
+//!
+//! Content is sealed by a [`HintKey`]. Of a message that no instance sealed, subscribers get an empty
+//! hint: it makes them look into the catalog, and nothing else.
 
 mod counters;
 mod incoming;
 mod interest;
 mod outgoing;
+mod seal;
 mod wire;
 
 use std::sync::Arc;
@@ -32,6 +36,7 @@ use crate::local::LocalBus;
 use crate::{Bus, Hint, Subscription, Topic};
 
 pub use self::counters::Counters;
+pub use self::seal::HintKey;
 
 /// A bus on NATS. Dropping it ends all subscriptions.
 pub struct NatsBus {
@@ -45,7 +50,8 @@ pub struct NatsBus {
 
 impl NatsBus {
     /// Connects, on a connection of its own so that hints do not wait behind records. `prefix` begins
-    /// all subjects; at most `capacity` hints are kept for a subscriber that does not read. Without a
+    /// all subjects; `key` is the same in all instances of an installation, and in nobody else; at most
+    /// `capacity` hints are kept for a subscriber that does not read. Without a
     /// server this succeeds after [`Options::first_wait`], and hints stay within this instance until
     /// there is one.
     ///
@@ -54,6 +60,7 @@ impl NatsBus {
     pub async fn open(
         mut options: Options,
         prefix: &str,
+        key: HintKey,
         capacity: usize,
     ) -> Result<Arc<Self>, ConnectError> {
         options.echo = false;
@@ -63,10 +70,11 @@ impl NatsBus {
         let interest = Arc::new(Interest::default());
         let counters = Arc::new(Counters::default());
         let (outgoing, pump) =
-            Outgoing::new(connection.clone(), subjects.clone(), counters.clone());
+            Outgoing::new(connection.clone(), subjects.clone(), key.clone(), counters.clone());
         let incoming = Incoming {
             connection: connection.clone(),
             subjects,
+            key,
             local: local.clone(),
             interest: interest.clone(),
             counters: counters.clone(),

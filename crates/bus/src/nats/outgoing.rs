@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::counters::Counters;
-use super::wire::{self, Subjects};
+use super::seal::HintKey;
+use super::wire::Subjects;
 use crate::Topic;
 
 /// Hints on their way out.
@@ -36,6 +37,7 @@ pub(super) struct Pump {
     bytes: Arc<AtomicUsize>,
     connection: Connection,
     subjects: Subjects,
+    key: HintKey,
     counters: Arc<Counters>,
 }
 
@@ -43,6 +45,7 @@ impl Outgoing {
     pub(super) fn new(
         connection: Connection,
         subjects: Subjects,
+        key: HintKey,
         counters: Arc<Counters>,
     ) -> (Self, Pump) {
         let (sender, receiver) = mpsc::channel(HINTS_MAX);
@@ -52,6 +55,7 @@ impl Outgoing {
             bytes: bytes.clone(),
             connection,
             subjects: subjects.clone(),
+            key,
             counters: counters.clone(),
         };
         (Self { queue: sender, bytes, subjects, counters }, pump)
@@ -96,8 +100,11 @@ impl Pump {
 
     async fn send(&self, subject: String, content: &Bytes) {
         self.bytes.fetch_sub(content.len(), Ordering::Relaxed);
-        let sent = self.connection.is_connected()
-            && self.connection.client().publish(subject, wire::encode(content)).await.is_ok();
+        // Sealed here, so that no publisher waits for it.
+        let sent = self.connection.is_connected() && {
+            let sealed = self.key.seal(&subject, content);
+            self.connection.client().publish(subject, sealed).await.is_ok()
+        };
         Counters::add(if sent { &self.counters.sent } else { &self.counters.dropped });
     }
 }

@@ -1,14 +1,10 @@
-//! Subjects and messages.
+//! Subjects.
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 
 use crate::Topic;
-
-/// The first byte of every message.
-const VERSION: u8 = 1;
 
 /// The subjects of one installation.
 #[derive(Clone, Debug)]
@@ -46,18 +42,6 @@ impl Subjects {
     }
 }
 
-pub(super) fn encode(content: &Bytes) -> Bytes {
-    let mut out = BytesMut::with_capacity(1 + content.len());
-    out.put_u8(VERSION);
-    out.put_slice(content);
-    out.freeze()
-}
-
-/// The content; `None` when a newer version wrote it.
-pub(super) fn decode(message: &Bytes) -> Option<Bytes> {
-    (message.first() == Some(&VERSION)).then(|| message.slice(1..))
-}
-
 #[cfg(test)]
 mod tests {
     use muster_types::{HuntNo, Shard};
@@ -71,13 +55,5 @@ mod tests {
         assert_eq!(subjects.of(&Topic::Hunts), "muster.b.t.hunts");
         assert_eq!(subjects.of(&Topic::Live(HuntNo(7))), "muster.b.t.live.7");
         assert_eq!(subjects.of(&stream), "muster.b.t.stream.3");
-    }
-
-    #[test]
-    fn a_newer_message_is_not_misread() {
-        let content = Bytes::from_static(b"x");
-        assert_eq!(decode(&encode(&content)), Some(content));
-        assert_eq!(decode(&Bytes::from_static(&[2, 7])), None);
-        assert_eq!(decode(&Bytes::new()), None);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use muster_backup::Standing;
-use muster_bus::nats::NatsBus;
+use muster_bus::nats::{HintKey, NatsBus};
 use muster_nats::{Expected, Options};
 use muster_stream::jetstream::{Begin, JetStream, JetStreamOptions, stream_names};
 use muster_telemetry::doctor::Finding;
@@ -85,9 +85,14 @@ pub async fn open_stream(
 ///
 /// # Errors
 /// What waiting does not mend.
-pub async fn open_bus(config: &Config, url: &str, capacity: usize) -> anyhow::Result<Arc<NatsBus>> {
+pub async fn open_bus(
+    config: &Config,
+    url: &str,
+    key: HintKey,
+    capacity: usize,
+) -> anyhow::Result<Arc<NatsBus>> {
     let options = options(config, url, "bus");
-    let bus = NatsBus::open(options, &config.nats.subject_prefix, capacity).await;
+    let bus = NatsBus::open(options, &config.nats.subject_prefix, key, capacity).await;
     bus.context("open the bus on NATS")
 }
 

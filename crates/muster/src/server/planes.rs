@@ -7,9 +7,10 @@ use anyhow::{Context, bail};
 use muster_archive::Archive;
 use muster_backup::Standing;
 use muster_bus::local::LocalBus;
-use muster_bus::nats::NatsBus;
+use muster_bus::nats::{HintKey, NatsBus};
 use muster_bus::{Bus, CountedBus};
 use muster_catalog::Catalog;
+use muster_cluster::secrets::{self, Key};
 use muster_stream::jetstream::JetStream;
 use muster_stream::log::{Log, LogOptions};
 use muster_stream::{MeasuredStream, Stream};
@@ -21,6 +22,9 @@ use crate::config::Config;
 
 /// Hints a subscriber may lag behind before it gets a gap.
 const BUS_CAPACITY: usize = 8192;
+
+/// The name of what hints between instances are sealed with.
+const HINT_KEY: &str = "bus/hint/1";
 
 /// The four planes, open.
 pub struct Planes {
@@ -95,11 +99,11 @@ pub async fn open_archive(config: &Config, access: &ArchiveAccess) -> anyhow::Re
 }
 
 impl Planes {
-    /// Opens all four and migrates the catalog.
+    /// Opens all four and migrates the catalog; `key` seals the installation's secrets.
     ///
     /// # Errors
     /// With the plane and what to do about it.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+    pub async fn open(config: &Config, key: &Key) -> anyhow::Result<Self> {
         let catalog = Catalog::open(&catalog_url(config), program::catalog_options(config))
             .await
             .context("open the catalog")?;
@@ -109,7 +113,7 @@ impl Planes {
         let archive_access = archive_access(config)?;
         let archive = open_archive(config, &archive_access).await?;
         let (stream, log, jetstream) = open_stream(config, &standing).await?;
-        let (bus, nats_bus) = open_bus(config).await?;
+        let (bus, nats_bus) = open_bus(config, &catalog, key).await?;
         let bus = CountedBus::new(bus);
         let stream = MeasuredStream::new(stream);
         let nats = NatsPlanes { stream: jetstream, bus: nats_bus };
@@ -163,15 +167,30 @@ fn stream_quota(config: &Config, dir: &Path) -> u64 {
     config.stream.quota.0.min(quarter)
 }
 
-async fn open_bus(config: &Config) -> anyhow::Result<(Arc<dyn Bus>, Option<Arc<NatsBus>>)> {
+async fn open_bus(
+    config: &Config,
+    catalog: &Catalog,
+    key: &Key,
+) -> anyhow::Result<(Arc<dyn Bus>, Option<Arc<NatsBus>>)> {
     if let Some(url) = nats::bus_url(config) {
-        let bus = nats::open_bus(config, url, BUS_CAPACITY).await?;
+        let key = hint_key(catalog, key).await?;
+        let bus = nats::open_bus(config, url, key, BUS_CAPACITY).await?;
         return Ok((bus.clone(), Some(bus)));
     }
     if let Some(path) = config.bus.url.as_deref().and_then(|url| url.strip_prefix("relay://")) {
         return Ok((muster_bus::relay::Client::new(Path::new(path), BUS_CAPACITY), None));
     }
     Ok((LocalBus::new(BUS_CAPACITY), None))
+}
+
+/// What hints between instances are sealed with: one key for the installation.
+async fn hint_key(catalog: &Catalog, key: &Key) -> anyhow::Result<HintKey> {
+    let made = || rand::random::<[u8; 32]>().to_vec();
+    let secret = secrets::get_or_create(catalog, key, HINT_KEY, made);
+    let secret = secret.await.context("read the key of hints")?;
+    let secret =
+        secret.as_slice().try_into().context("the key of hints in the catalog is damaged")?;
+    Ok(HintKey::new(secret))
 }
 
 /// The data folder as other processes must name it.

@@ -30,6 +30,7 @@ mod renew;
 mod rolling;
 mod seats;
 mod sinks;
+mod stranger;
 mod takeover;
 mod upgrades;
 mod zombies;

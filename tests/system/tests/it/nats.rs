@@ -12,7 +12,7 @@ const ROWS: u64 = 5;
 const QUESTION: [&str; 6] =
     ["--sql", "SELECT pid, name FROM processes", "--rate", "20000", "--canary", "0"];
 
-fn options(nats: &Nats) -> ServerOptions {
+pub fn options(nats: &Nats) -> ServerOptions {
     let env = [
         ("MUSTER_STREAM__URL", nats.url()),
         ("MUSTER_NATS__REPLICAS", "1".to_owned()),

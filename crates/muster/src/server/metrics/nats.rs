@@ -49,6 +49,8 @@ pub(super) fn encode(sources: &Sources, out: &mut Out<'_>) -> Result<(), Error> 
         out.counter("nats_hints_sent", help, PLAIN, get(&counters.sent))?;
         let help = "Hints of other instances that arrived";
         out.counter("nats_hints_received", help, PLAIN, get(&counters.received))?;
+        let help = "Hints that no instance of this version sealed: their content was not read";
+        out.counter("nats_hints_unsealed", help, PLAIN, get(&counters.unsealed))?;
         let help = "Hints for other instances that were dropped: NATS was away, or too slow";
         out.counter("nats_hints_dropped", help, PLAIN, get(&counters.dropped))?;
     }

@@ -38,10 +38,10 @@ impl Base {
         identity::prepare_data_dir(&config.data_dir)?;
         let seat = Seat::take(&config)?;
         let id = identity::instance_id(&seat.dir)?;
-        let planes = Planes::open(&config).await?;
-        let listeners = Listeners::bind(&config)?;
         let key = Key::load_or_create(&secret_key_file(&config)).context("read the secret key")?;
         let key = Arc::new(key);
+        let planes = Planes::open(&config, &key).await?;
+        let listeners = Listeners::bind(&config)?;
         let certificates =
             Arc::new(Certificates::open(&config, &planes.catalog, &key, &*clock).await?);
         let roles = roles(&config);
