@@ -17,6 +17,8 @@ pub enum Topic {
     Directory,
     /// An agent connected or left: presence may be read from the hint.
     Presence,
+    /// Which links of native agents were opened, so that a copied agent is found on two instances.
+    Links,
     /// Rows of a watched hunt, as they are folded.
     Live(HuntNo),
     /// Which hunts are being watched, so that their rows are published.

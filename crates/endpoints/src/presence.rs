@@ -35,6 +35,8 @@ struct Slot {
     left: AtomicBool,
     /// The same by the blocks of other instances, and what was stored before this one started.
     elsewhere: AtomicU32,
+    /// Another instance said so since this one started.
+    by_others: AtomicBool,
     /// Open links to this instance.
     links: AtomicU32,
     /// Seconds since 1970 when it last asked this instance for work.
@@ -140,6 +142,16 @@ impl Presence {
     #[must_use]
     pub fn is_online(&self, agent: AgentNo) -> bool {
         self.online_at(agent, self.seconds())
+    }
+
+    /// Whether it was heard of at another instance within [`FRESH`], and has not said good-bye there. An
+    /// instance that died is believed for as long.
+    #[must_use]
+    pub fn is_elsewhere(&self, agent: AgentNo) -> bool {
+        self.inner.slots.get(agent.0).is_some_and(|slot| {
+            slot.by_others.load(Ordering::Relaxed)
+                && is_fresh(slot.elsewhere.load(Ordering::Relaxed), self.seconds())
+        })
     }
 
     /// Whether it has a link to this very instance.

@@ -88,6 +88,8 @@ pub enum CloseReason {
     Shutdown,
     /// The process ends, and others are there to go to.
     Elsewhere,
+    /// The agent is a copy of one that is connected to another instance.
+    Copied,
 }
 
 /// What the connection's task has to do next.

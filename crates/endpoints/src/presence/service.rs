@@ -130,6 +130,7 @@ fn hear_moves(inner: &Inner, memory: &mut Memory, content: bytes::Bytes) {
         memory.left.remove(agent);
         if let Some(slot) = inner.slots.slot(agent.0) {
             slot.elsewhere.store(now, Ordering::Relaxed);
+            slot.by_others.store(true, Ordering::Relaxed);
         }
     }
     for agent in moves.left {
@@ -163,6 +164,7 @@ async fn refresh(inner: &Inner, catalog: &Catalog, memory: &mut Memory) -> Resul
             let Some(slot) = inner.slots.slot(agent.0) else { continue };
             let before = slot.is_online(now);
             slot.elsewhere.fetch_max(seen, Ordering::Relaxed);
+            slot.by_others.store(true, Ordering::Relaxed);
             arrived |= !before && slot.is_online(now);
         }
     }

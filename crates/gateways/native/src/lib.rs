@@ -5,6 +5,7 @@
 //! with other gateways (admission, ingest, sessions, delivery) is `muster-gateway`'s.
 
 mod compile;
+mod copies;
 mod enrol;
 mod facts;
 mod head;
@@ -16,6 +17,7 @@ mod ticket;
 mod ws;
 
 pub use compile::NativeGateway;
+pub use copies::follow_copies;
 pub use enrol::router;
 pub use options::Options;
 pub use protocol::protocol;

@@ -13,6 +13,7 @@ use rand::Rng as _;
 use tokio::time::Instant;
 
 use crate::Options;
+use crate::copies::Copies;
 use crate::ticket::Tickets;
 
 /// What the native gateway is built from.
@@ -66,6 +67,7 @@ pub struct NativeState {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) server_cas: Arc<ArcSwap<String>>,
     pub(crate) tickets: Tickets,
+    pub(crate) copies: Copies,
     /// When the catalog was last asked for an unknown agent; those that ask wait in turn.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -94,6 +96,7 @@ impl NativeState {
             metrics: parts.metrics,
             server_cas: parts.server_cas,
             tickets,
+            copies: Copies::new(),
             asked: tokio::sync::Mutex::default(),
         })
     }

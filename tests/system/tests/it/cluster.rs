@@ -14,7 +14,8 @@ use muster_testkit::{Postgres, Server, ServerOptions, binary, steady_port, wait_
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Ask, Fleet, SOON};
+use crate::join::copy;
+use crate::support::{AgentProcess, Ask, Fleet, SOON, Told};
 
 const AGENTS: u64 = 40;
 const ROWS: u64 = 4;
@@ -220,6 +221,49 @@ fn two_servers_share_the_work_and_one_takes_over() -> anyhow::Result<()> {
         assert_eq!(rows, [serde_json::json!({"n": AGENTS * ROWS, "a": AGENTS})]);
     }
     drop((here, there, first, second));
+    shared.stop();
+    Ok(())
+}
+
+/// A machine is cloned with its agent, and a balancer puts the two on different instances.
+#[test]
+fn a_copied_agent_is_found_on_another_server() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let shared = Shared::start(dir.path())?;
+    let first =
+        Server::up(ServerOptions { env: shared.environment(), args: vec!["--no-agent".into()] })?;
+    let second = Second::start(&shared)?;
+    let (original, copied) = (dir.path().join("original"), dir.path().join("copied"));
+    let ca = first.data_dir().join("ca.pem");
+    let agent = |word: &str, server: &str, data: &Path| {
+        let mut command = Command::new(binary()?);
+        command.args(["agent", word, "--server", server, "--ca"]).arg(&ca).arg("--data").arg(data);
+        anyhow::Ok(command)
+    };
+    let mut enrol = agent("enrol", &first.agents_url(), &original)?;
+    enrol.env(
+        "MUSTER_ENROL_SECRET",
+        std::fs::read_to_string(first.data_dir().join("enrol-secret"))?.trim(),
+    );
+    let told = Told::by(enrol, "")?;
+    anyhow::ensure!(told.code == 0, "{told:?}");
+    copy(&original, &copied)?;
+
+    let here = AgentProcess::run(&first, &original)?;
+    first.agent_online()?;
+    let there = format!("https://127.0.0.1:{}", second.ports[1]);
+    let elsewhere = AgentProcess::spawn(agent("run", &there, &copied)?)?;
+    let mut last = Vec::new();
+    let both = wait_for("the copy to be an agent of its own", SOON, || {
+        last = first.list(&["agents"])?;
+        let online = last.iter().filter(|agent| agent["online"] == true).count();
+        Ok((online == 2).then_some(()))
+    });
+    both.with_context(|| format!("{last:?}"))?;
+    let clones: Vec<_> = last.iter().filter(|agent| !agent["clone_of"].is_null()).collect();
+    assert_eq!(clones.len(), 1, "{last:?}");
+    assert_eq!(first.metric("muster_gateway_clones_total")?, 0.0, "the older one stays");
+    drop((here, elsewhere, first, second));
     shared.stop();
     Ok(())
 }

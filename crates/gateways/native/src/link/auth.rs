@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use muster_codec_native::{AgentFrame, Challenge, Hello, Rekey, Welcome, hello_message};
 use muster_endpoints::{Agent, AgentState};
 use muster_gateway::{AgentRef, CloseReason, Permit, Registered};
-use muster_types::AgentKind;
+use muster_types::{AgentKind, AgentNo};
 use rand::RngCore as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -64,6 +64,7 @@ where
     wire.send(welcome.into(), state).await?;
     // Registered after the welcome is written, so that no task is pushed before it.
     let registered = state.sessions.open(whose, hello.process_nonce);
+    state.copies.opened(registered.session());
     crate::facts::note(state, &agent, &hello, peer.ip()).await;
     // Blocked or removed while it was not in the registry yet.
     let snapshot = state.directory.snapshot();
@@ -118,7 +119,8 @@ async fn verify(hello: &Hello, nonce: &[u8; 32], state: &NativeState) -> Result<
     }
 }
 
-/// Two processes with one key, both alive: the machine was copied. A new process whose predecessor is
+/// Two processes with one key, both alive and connected here: the machine was copied. That the other is
+/// connected elsewhere is found a moment later (`crate::copies`). A new process whose predecessor is
 /// dead is no copy, nor is the same process on a new link; but when its older link is young and still
 /// answers, this is a machine that was copied while it ran, and the two push each other out in turn.
 async fn is_copy(hello: &Hello, state: &NativeState) -> bool {
@@ -140,15 +142,31 @@ async fn turn_away<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    state.metrics.clones.inc();
+    let hostname = &hello.host.hostname;
     tracing::warn!(
-        agent = %hello.agent_no, %peer, hostname = %hello.host.hostname,
+        agent = %hello.agent_no, %peer, %hostname,
         "a copy of an agent connected beside it; it is told to enrol as a new one"
     );
-    let ticket = state.tickets.issue(hello.agent_no, state.clock.now());
-    wire.send(Rekey { ticket }.into(), state).await?;
-    // The agent closes when it has it; it is not waited for long.
-    let rest = async { while wire.next(&Free).await.is_ok_and(|e| !matches!(e, Event::Close)) {} };
-    let _ = tokio::time::timeout(state.options.handshake_timeout, rest).await;
+    rekey(wire, hello.agent_no, &Free, state).await?;
     Ok(Verdict::Done)
+}
+
+/// Hands out a ticket for another identity.
+pub(super) async fn rekey<Io, G>(
+    wire: &mut Wire<Io>,
+    copied: AgentNo,
+    gate: &G,
+    state: &NativeState,
+) -> Result<(), End>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+    G: Gate,
+{
+    state.metrics.clones.inc();
+    let ticket = state.tickets.issue(copied, state.clock.now());
+    wire.send(Rekey { ticket }.into(), state).await?;
+    // The agent closes when it has it; it is not waited for long. What else it sends is not kept.
+    let rest = async { while wire.next(gate).await.is_ok_and(|e| !matches!(e, Event::Close)) {} };
+    let _ = tokio::time::timeout(state.options.handshake_timeout, rest).await;
+    Ok(())
 }

@@ -19,12 +19,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::End;
+use super::auth::rekey;
 use super::wire::Wire;
 use crate::NativeState;
 use crate::ws::{Event, Gate, Out, Trouble};
 
 /// Silent for so many pings, an agent is gone.
 const MISSED_MAX: u8 = 2;
+
+/// An agent that is said to be on another instance too is not read for so long at most: a copy would use
+/// up numbers of the agent it was made from, whose own batches would be taken for repeats.
+const HELD_MAX: Duration = Duration::from_secs(2);
+/// How often it is looked whether that is over.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a group of batches leaves to be done when it is durable.
 struct Appended {
@@ -47,6 +54,8 @@ struct Pump<'a> {
     state: &'a Arc<NativeState>,
     pending: Vec<Pending>,
     appending: Option<Appending>,
+    /// Until then the agent may prove to be a copy, and nothing is read.
+    held_until: Option<Instant>,
     missed: u8,
     heard: bool,
 }
@@ -82,8 +91,16 @@ where
     session.attach(&line);
     drop(line);
     state.delivery.connected(session);
-    let mut pump =
-        Pump { session, state, pending: Vec::new(), appending: None, missed: 0, heard: false };
+    let elsewhere = state.presence.is_elsewhere(session.agent.no);
+    let mut pump = Pump {
+        session,
+        state,
+        pending: Vec::new(),
+        appending: None,
+        held_until: elsewhere.then(|| Instant::now() + HELD_MAX),
+        missed: 0,
+        heard: false,
+    };
     match pump.serve(wire).await {
         Err(end) => {
             if let End::Trouble(Trouble::Refused { retry_after }) = &end {
@@ -103,20 +120,22 @@ impl Pump<'_> {
         let gate = Budgeted { state: self.state, agent: self.session.agent };
         // One timer for as long as the link lives: a new one for each thing that happens would cost
         // more than what happens.
-        let mut ping_at = std::pin::pin!(sleep_until(self.next_ping()));
+        let mut look_at = std::pin::pin!(sleep_until(self.next_look()));
         loop {
-            let room = self.pending.len() < self.state.options.batches_in_flight;
+            let room = self.held_until.is_none()
+                && self.pending.len() < self.state.options.batches_in_flight;
             tokio::select! {
                 biased;
                 next = self.session.next() => self.push(wire, next).await?,
                 done = appended(&mut self.appending) => self.settle(wire, done).await?,
                 event = wire.next(&gate), if room => self.take(wire, event?).await?,
-                () = ping_at.as_mut() => {
+                () = look_at.as_mut() => {
                     // While a batch is being read or waits for us, it is not the agent that is silent.
                     if room && !wire.is_reading() {
                         self.ping(wire).await?;
                     }
-                    ping_at.as_mut().reset(self.next_ping());
+                    self.let_go();
+                    look_at.as_mut().reset(self.next_look());
                 }
             }
         }
@@ -130,6 +149,17 @@ impl Pump<'_> {
         let pushes = match next {
             Next::Close(CloseReason::Slow) => return Err(End::Slow),
             Next::Close(CloseReason::Elsewhere) => return Err(End::Elsewhere),
+            Next::Close(CloseReason::Copied) => {
+                let agent = self.session.agent.no;
+                tracing::warn!(
+                    %agent,
+                    "a copy of an agent that is connected to another instance; it is told to enrol as a new one"
+                );
+                let gate = Budgeted { state: self.state, agent: self.session.agent };
+                // Boxed: few links come to this.
+                Box::pin(rekey(wire, agent, &gate, self.state)).await?;
+                return Err(End::Left);
+            }
             Next::Close(reason) => return Err(End::Closed(closed(reason))),
             Next::Write(pushes) => pushes,
         };
@@ -196,6 +226,12 @@ impl Pump<'_> {
             ended: ended.collect(),
             permits,
         }
+    }
+
+    /// It is read when its time is over, or the agent is known to have left where it was.
+    fn let_go(&mut self) {
+        let elsewhere = self.state.presence.is_elsewhere(self.session.agent.no);
+        self.held_until = self.held_until.filter(|until| elsewhere && *until > Instant::now());
     }
 
     /// Sends what has gathered on its way, unless a group is under way.
@@ -267,7 +303,11 @@ impl Pump<'_> {
         wire.write(&out, self.state).await
     }
 
-    fn next_ping(&self) -> Instant {
+    /// When to look after the agent again.
+    fn next_look(&self) -> Instant {
+        if self.held_until.is_some() {
+            return Instant::now() + LOOK_EVERY;
+        }
         let interval = self.state.options.ping_interval;
         Instant::now() + interval * 4 / 5 + self.state.jitter(interval * 2 / 5)
     }
@@ -299,6 +339,7 @@ fn closed(reason: CloseReason) -> &'static str {
         CloseReason::Replaced => "this agent opened a newer link",
         CloseReason::Slow => "too slow",
         CloseReason::Revoked => "this agent was blocked or removed by an administrator",
+        CloseReason::Copied => "a copy of another agent",
         CloseReason::Shutdown | CloseReason::Elsewhere => "the server goes away",
     }
 }

@@ -39,7 +39,7 @@ pub struct Rig {
     pub metrics: Arc<Metrics>,
     pub sessions: Arc<Sessions>,
     pub stream: Arc<MemoryStream>,
-    pub store: TempCatalog,
+    pub store: Arc<TempCatalog>,
     pub directory: Directory,
     pub presence: Presence,
     pub hunts: Hunts,
@@ -62,11 +62,25 @@ impl Rig {
 
     /// Loopback is a trusted proxy here: `X-Forwarded-For` says who an agent is.
     pub async fn limited(options: Options, rates: EnrolmentRates) -> Self {
+        let store = Arc::new(TempCatalog::sqlite().await.unwrap());
+        Self::on(options, rates, store, LocalBus::new(1024)).await
+    }
+
+    /// Another instance of the same installation, with a stream of its own.
+    pub async fn beside(&self, options: Options) -> Self {
+        let (store, bus) = (Arc::clone(&self.store), Arc::clone(&self.bus));
+        Self::on(options, EnrolmentRates::default(), store, bus).await
+    }
+
+    async fn on(
+        options: Options,
+        rates: EnrolmentRates,
+        store: Arc<TempCatalog>,
+        bus: Arc<dyn Bus>,
+    ) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = TempCatalog::sqlite().await.unwrap();
         let catalog = store.catalog.clone();
-        let bus: Arc<dyn Bus> = LocalBus::new(1024);
         let stream = Arc::new(MemoryStream::new());
         let archive_folder = tempfile::tempdir().unwrap();
         let archive =
@@ -138,6 +152,7 @@ impl Rig {
         let mut tasks = JoinSet::new();
         let fallback = axum::Router::new().route("/healthz", axum::routing::get(|| async { "ok" }));
         let tls = Arc::new(ArcSwap::new(server));
+        let copies = Arc::clone(&state);
         tasks.spawn(muster_gateway::listener::serve(
             listener,
             tls,
@@ -148,6 +163,10 @@ impl Rig {
             shutdown.clone(),
         ));
         tasks.spawn(delivery.run(shutdown.clone()));
+        tasks.spawn(muster_gateway_native::follow_copies(copies, bus.clone(), shutdown.clone()));
+        let (online, stop) = (presence.clone(), shutdown.clone());
+        let (store_of, bus_of) = (catalog, bus.clone());
+        tasks.spawn(async move { online.run(store_of, bus_of, stop).await });
         let (hunting, stop) = (hunts.clone(), shutdown.clone());
         tasks.spawn(async move { hunting.run(stop).await });
         Self {

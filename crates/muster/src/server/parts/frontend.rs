@@ -153,6 +153,7 @@ impl Frontend {
         // Asked in this order whose a connection is; the router has what nobody claims.
         let protocols: Vec<Arc<dyn Protocol>> =
             vec![muster_gateway_native::protocol(self.native.clone()), self.osquery.clone()];
+        let native = self.native.clone();
         let advertised = Advertised::default();
         if !base.config.instance.advertise.is_empty() {
             let catalog = base.planes.catalog.clone();
@@ -174,6 +175,9 @@ impl Frontend {
             group.token.clone(),
         );
         group.run(on, serving);
+        let bus = base.planes.bus.clone();
+        let copies = muster_gateway_native::follow_copies(native, bus, group.token.clone());
+        group.run(on, copies);
         // Longer than the listener: agents that are still here while others are moved get their work.
         let ground = &mut groups.ground;
         ground.run(on, self.admissions.run(ground.token.clone()));
