@@ -12,6 +12,7 @@
 //! - [`listener`]: one port, shared by the protocols; [`http`]: the server of those that POST.
 
 mod admission;
+mod answered;
 mod bucket;
 mod budget;
 mod delivery;

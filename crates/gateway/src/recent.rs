@@ -1,4 +1,4 @@
-//! What was handed over or ended a short time ago, in bounded memory.
+//! What was handed over a short time ago, in bounded memory.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 const GENERATION_MAX: usize = 500_000;
 
 /// Remembers pairs of agent and task for at least `time` and at most twice that, as two generations of
-/// a set. It bridges the time until the fold has committed what this process already knows; what it
-/// forgets early is handed over twice, which the fold removes.
+/// a set. It gives an agent that polls the time to answer; what it forgets early is handed over twice,
+/// which the fold removes.
 #[derive(Debug)]
 pub(crate) struct Recent {
     time: Duration,

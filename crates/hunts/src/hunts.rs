@@ -198,6 +198,17 @@ impl Hunts {
         work.into_iter().map(|entry| Arc::clone(&entry.def)).collect()
     }
 
+    /// Those of these agents whose task has not ended, by what is in memory; nobody once the hunt has.
+    #[must_use]
+    pub fn unended(&self, no: HuntNo, agents: &AgentSet) -> AgentSet {
+        let entry = self.inner.index.get(no);
+        let live = entry.filter(|entry| !entry.deleted && !entry.def.state.is_ended());
+        let open = |entry: Arc<Entry>| {
+            agents.iter().filter(move |agent| !entry.is_terminal(*agent)).collect()
+        };
+        live.map(open).unwrap_or_default()
+    }
+
     /// Whether the fold has seen the task handed to the agent.
     #[must_use]
     pub fn is_delivered(&self, no: HuntNo, agent: AgentNo) -> bool {

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::answered::Answered;
 use crate::metrics::Metrics;
 use crate::recent::Recent;
 use crate::session::{Push, Session};
@@ -33,8 +34,8 @@ use crate::{AgentRef, Gateway, Ingest, Sessions};
 use compiled::Compiled;
 use facts::Outbox;
 
-/// How long what an agent has ended, or a poller was given, is not handed over again, whatever the
-/// catalog says: the fold may be behind.
+/// How long what a poller was given is not handed over again, whatever the catalog says: it is at work on
+/// it.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// A task for an agent that polls.
@@ -57,6 +58,7 @@ pub struct Delivery {
     arrived: Mutex<Vec<Arc<Session>>>,
     arrival: Notify,
     recent: Recent,
+    answered: Answered,
     /// Until then agents that connect may have something to stop.
     stops_until: AtomicI64,
     clock: Arc<dyn Clock>,
@@ -87,6 +89,7 @@ impl Delivery {
             arrived: Mutex::default(),
             arrival: Notify::new(),
             recent: Recent::new(REMEMBERED),
+            answered: Answered::default(),
             stops_until: AtomicI64::new(stops_until.0),
             clock,
             metrics,
@@ -122,11 +125,10 @@ impl Delivery {
 
     /// The agent has ended these, durably.
     pub fn ended(&self, session: &Session, tasks: &[TaskId]) {
-        let now = self.clock.now();
         for task in tasks {
             session.ended(*task);
-            self.recent.insert(session.agent.no, *task, now);
         }
+        self.answered(session.agent, tasks.iter().copied());
     }
 
     /// What an agent that polls has to do now, at most `most` tasks. They count as handed over for the
@@ -153,11 +155,23 @@ impl Delivery {
         tasks.into_iter().for_each(|task| self.recent.remove(agent.no, task));
     }
 
-    /// An agent that polls has answered these, durably: they are not handed over again while the fold is
-    /// about to learn of it.
+    /// The agent has answered these, durably: they are not handed over again, however long it takes the
+    /// fold to learn of it.
     pub fn answered(&self, agent: AgentRef, tasks: impl IntoIterator<Item = TaskId>) {
-        let now = self.clock.now();
-        tasks.into_iter().for_each(|task| self.recent.insert(agent.no, task, now));
+        for task in tasks {
+            // An agent may name any number.
+            match self.hunts.peek(task.hunt).filter(|hunt| hunt.task() == task) {
+                Some(hunt) if hunt.state.is_ended() => {}
+                Some(_) => self.answered.insert(agent.no, task),
+                // It is not known here yet, perhaps.
+                None => self.recent.insert(agent.no, task, self.clock.now()),
+            }
+        }
+    }
+
+    /// Forgets answers that the fold has told of, and those of hunts that have ended.
+    fn forget_answers(&self) {
+        self.answered.keep(|task, agents| self.hunts.unended(task.hunt, agents));
     }
 
     /// The answer with these tasks was written to an agent that polls.
@@ -175,7 +189,9 @@ impl Delivery {
         let Some(gateway) = self.gateways.get(&agent.kind) else { return false };
         let once = gateway.redelivery().is_announced();
         let done = once && self.hunts.is_delivered(hunt.no, agent.no);
-        !done && !self.recent.contains(agent.no, hunt.task(), self.clock.now())
+        !done
+            && !self.answered.contains(agent.no, hunt.task())
+            && !self.recent.contains(agent.no, hunt.task(), self.clock.now())
     }
 
     /// The task in the agent's protocol. One it cannot run ends at once.

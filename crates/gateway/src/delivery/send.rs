@@ -17,6 +17,8 @@ use crate::session::{Push, Pushed, Session};
 const SLICE: usize = 64;
 /// How often what agents have to do is compared with what was handed to them.
 const RECONCILE: Duration = Duration::from_secs(5);
+/// How often answers are forgotten that the fold has told of.
+const FORGET: Duration = Duration::from_secs(60);
 
 /// Something to send to some agents.
 struct Job {
@@ -41,6 +43,8 @@ impl Delivery {
         let mut events = self.hunts.events();
         let mut reconcile = interval(RECONCILE);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut forget = interval(FORGET);
+        forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut jobs: Vec<Job> = Vec::new();
         loop {
             tokio::select! {
@@ -51,6 +55,7 @@ impl Delivery {
                     jobs.push(Job { what: What::WorkAndCancels, who: Who::listed(arrived) });
                 }
                 _ = reconcile.tick() => jobs.push(Job { what: What::Work, who: Who::everybody() }),
+                _ = forget.tick() => self.forget_answers(),
                 () = std::future::ready(()), if !jobs.is_empty() => {
                     self.slice(&mut jobs).await;
                     // The sessions that were just woken write now.

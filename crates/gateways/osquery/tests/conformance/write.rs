@@ -148,3 +148,24 @@ async fn write_of_vitals_updates_the_directory() {
     assert_eq!((&*agent.facts.arch, &*agent.facts.version), ("aarch64", "5.22.1"));
     rig.stop().await;
 }
+
+/// Stores may be away for long, and agents that repeat a query would run it at every poll.
+#[tokio::test]
+async fn write_that_was_taken_ends_the_query_however_late_the_fold_is() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let other = rig.enrol("host-2", "b").await;
+    rig.ask(HuntKind::Hunt, "SELECT 1", &[ME, AgentNo(2)]).await;
+    let id = rig.queries(&key).await.into_keys().next().unwrap();
+    assert_eq!(rig.queries(&other).await.len(), 1);
+    let body = json!({"queries": {&id: [{"x": "1"}]}, "statuses": {&id: 0}, "messages": {},
+        "node_key": key});
+    assert_eq!(rig.far.post_json(WRITE, &body).await.means(), Means::Success);
+    // Nothing folds here.
+    for _ in 0..10 {
+        rig.clock.advance(Duration::from_secs(130));
+        assert!(rig.queries(&key).await.is_empty(), "it is run once");
+        assert_eq!(rig.queries(&other).await.len(), 1, "who has not answered is asked again");
+    }
+    rig.stop().await;
+}
