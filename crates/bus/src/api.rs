@@ -23,6 +23,8 @@ pub enum Topic {
     Live(HuntNo),
     /// Which hunts are being watched, so that their rows are published.
     Watch,
+    /// Which agents that poll have answered which tasks: no other instance hands these over again.
+    Answered,
     /// New records in a shard (only where the stream does not wake its readers itself).
     Stream(Shard),
     /// Leases or instances changed.

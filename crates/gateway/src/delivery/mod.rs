@@ -12,6 +12,7 @@
 mod compiled;
 mod facts;
 mod send;
+mod share;
 mod who;
 
 use std::collections::HashMap;
@@ -20,8 +21,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_bus::Bus;
 use muster_hunts::{HuntDef, Hunts};
-use muster_types::{AgentKind, Clock, TaskFact, TaskId};
+use muster_types::{AgentKind, AgentNo, Clock, TaskFact, TaskId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,7 @@ use crate::session::{Push, Session};
 use crate::{AgentRef, Gateway, Ingest, Sessions};
 use compiled::Compiled;
 use facts::Outbox;
+use share::Untold;
 
 /// How long what a poller was given is not handed over again, whatever the catalog says: it is at work on
 /// it.
@@ -59,6 +62,7 @@ pub struct Delivery {
     arrival: Notify,
     recent: Recent,
     answered: Answered,
+    untold: Untold,
     /// Until then agents that connect may have something to stop.
     stops_until: AtomicI64,
     clock: Arc<dyn Clock>,
@@ -90,17 +94,19 @@ impl Delivery {
             arrival: Notify::new(),
             recent: Recent::new(REMEMBERED),
             answered: Answered::default(),
+            untold: Untold::default(),
             stops_until: AtomicI64::new(stops_until.0),
             clock,
             metrics,
         })
     }
 
-    /// Pushes tasks and records what was handed over, until `shutdown`; what is recorded by then is
-    /// appended first.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+    /// Pushes tasks, records what was handed over, and shares what was answered with other instances,
+    /// until `shutdown`; what is recorded by then is appended first.
+    pub async fn run(self: Arc<Self>, bus: Arc<dyn Bus>, shutdown: CancellationToken) {
         let send = shutdown.run_until_cancelled(self.send());
-        let _ = tokio::join!(send, self.outbox.run(&self.ingest, &shutdown));
+        let share = shutdown.run_until_cancelled(self.share(&*bus));
+        let _ = tokio::join!(send, share, self.outbox.run(&self.ingest, &shutdown));
     }
 
     /// A session was opened: it gets what its agent has to do.
@@ -127,8 +133,8 @@ impl Delivery {
     pub fn ended(&self, session: &Session, tasks: &[TaskId]) {
         for task in tasks {
             session.ended(*task);
+            self.note_answer(session.agent.no, *task);
         }
-        self.answered(session.agent, tasks.iter().copied());
     }
 
     /// What an agent that polls has to do now, at most `most` tasks. They count as handed over for the
@@ -155,16 +161,29 @@ impl Delivery {
         tasks.into_iter().for_each(|task| self.recent.remove(agent.no, task));
     }
 
-    /// The agent has answered these, durably: they are not handed over again, however long it takes the
-    /// fold to learn of it.
+    /// An agent that polls has answered these, durably: they are not handed over again, here or by another
+    /// instance, however long it takes the fold to learn of it.
     pub fn answered(&self, agent: AgentRef, tasks: impl IntoIterator<Item = TaskId>) {
         for task in tasks {
-            // An agent may name any number.
-            match self.hunts.peek(task.hunt).filter(|hunt| hunt.task() == task) {
-                Some(hunt) if hunt.state.is_ended() => {}
-                Some(_) => self.answered.insert(agent.no, task),
-                // It is not known here yet, perhaps.
-                None => self.recent.insert(agent.no, task, self.clock.now()),
+            if self.note_answer(agent.no, task) {
+                self.untold.insert(agent.no, task);
+            }
+        }
+    }
+
+    /// Remembers an answer; whether it is one to a hunt that lives.
+    fn note_answer(&self, agent: AgentNo, task: TaskId) -> bool {
+        // An agent may name any number.
+        match self.hunts.peek(task.hunt).filter(|hunt| hunt.task() == task) {
+            Some(hunt) if hunt.state.is_ended() => false,
+            Some(_) => {
+                self.answered.insert(agent, task);
+                true
+            }
+            // It is not known here yet, perhaps.
+            None => {
+                self.recent.insert(agent, task, self.clock.now());
+                false
             }
         }
     }

@@ -162,7 +162,7 @@ impl Rig {
             Arc::clone(&metrics),
             shutdown.clone(),
         ));
-        tasks.spawn(delivery.run(shutdown.clone()));
+        tasks.spawn(delivery.run(Arc::clone(&bus), shutdown.clone()));
         tasks.spawn(muster_gateway_native::follow_copies(copies, bus.clone(), shutdown.clone()));
         let (online, stop) = (presence.clone(), shutdown.clone());
         let (store_of, bus_of) = (catalog, bus.clone());

@@ -56,6 +56,8 @@ pub struct Rig {
     pub directory: Directory,
     pub presence: Presence,
     pub hunts: Hunts,
+    /// What another instance would hand over.
+    pub beside: Arc<Delivery>,
     pub keys: NodeKeys,
     pub budget: Budget,
     pub given: Arc<Given>,
@@ -163,6 +165,14 @@ impl Rig {
             hunts.clone(),
             Sessions::new(Arc::clone(&metrics)),
             ingest.clone(),
+            vec![Arc::clone(&gateway)],
+            Arc::clone(&time),
+            Arc::clone(&metrics),
+        );
+        let beside = Delivery::new(
+            hunts.clone(),
+            Sessions::new(Arc::clone(&metrics)),
+            ingest.clone(),
             vec![gateway],
             Arc::clone(&time),
             Arc::clone(&metrics),
@@ -208,7 +218,9 @@ impl Rig {
             counted,
             shutdown.clone(),
         ));
-        tasks.spawn(delivery.run(shutdown.clone()));
+        for delivery in [delivery, Arc::clone(&beside)] {
+            tasks.spawn(delivery.run(Arc::clone(&bus), shutdown.clone()));
+        }
         Self {
             far: Far { address, connector },
             secret,
@@ -220,6 +232,7 @@ impl Rig {
             directory,
             presence,
             hunts,
+            beside,
             keys,
             budget,
             given,

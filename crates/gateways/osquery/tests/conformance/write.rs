@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use muster_gateway::AgentRef;
 use muster_gateway_osquery::Options;
 use muster_hunts::HuntKind;
 use muster_stream::AppendError;
-use muster_types::{AgentNo, Fact, Outcome, Repeat};
+use muster_types::{AgentKind, AgentNo, Fact, OrgId, Outcome, Repeat};
 use serde_json::{Value, json};
 
 use crate::client::{Means, Reply};
@@ -167,5 +168,30 @@ async fn write_that_was_taken_ends_the_query_however_late_the_fold_is() {
         assert!(rig.queries(&key).await.is_empty(), "it is run once");
         assert_eq!(rig.queries(&other).await.len(), 1, "who has not answered is asked again");
     }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn write_to_one_instance_ends_the_query_at_the_others() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    rig.ask(HuntKind::Hunt, "SELECT 1", &[ME]).await;
+    let id = rig.queries(&key).await.into_keys().next().unwrap();
+    let me = AgentRef { no: ME, org: OrgId::DEFAULT, kind: AgentKind::Osquery };
+    assert_eq!(rig.beside.take(me, 10).await.len(), 1);
+    let body = json!({"queries": {&id: [{"x": "1"}]}, "statuses": {&id: 0}, "messages": {},
+        "node_key": key});
+    assert_eq!(rig.far.post_json(WRITE, &body).await.means(), Means::Success);
+    // Each time later than what was handed over is remembered; the hint takes a moment.
+    let ends = async {
+        loop {
+            rig.clock.advance(Duration::from_secs(130));
+            if rig.beside.take(me, 10).await.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ends).await.expect("it is not handed over there");
     rig.stop().await;
 }

@@ -181,7 +181,7 @@ impl Frontend {
         // Longer than the listener: agents that are still here while others are moved get their work.
         let ground = &mut groups.ground;
         ground.run(on, self.admissions.run(ground.token.clone()));
-        ground.run(on, self.delivery.run(ground.token.clone()));
+        ground.run(on, self.delivery.run(base.planes.bus.clone(), ground.token.clone()));
         let revocations =
             muster_gateway::follow_revocations(self.directory, self.sessions, ground.token.clone());
         ground.run(on, revocations);
