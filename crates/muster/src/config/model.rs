@@ -15,7 +15,7 @@ use super::units::Span;
 pub use front::{AgentsConfig, ApiConfig, ListenerName, Listeners, OsqueryIdentifier, TlsConfig};
 pub use results::{ApprovalsConfig, RetentionConfig, SqlConfig};
 pub use seeing::{LogConfig, LogFormat, TelemetryConfig};
-pub use stores::{ArchiveConfig, BusConfig, CatalogConfig, NatsConfig, S3Config, StreamConfig};
+pub use stores::{ArchiveConfig, BusConfig, CatalogConfig, NatsConfig, StreamConfig};
 
 /// Everything a server can be told. One file serves every machine of an installation.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
