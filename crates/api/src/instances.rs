@@ -37,7 +37,7 @@ pub struct Instance {
     pub addresses: Vec<String>,
     /// The same by listener.
     pub listeners: Listeners,
-    /// The newest format it reads.
+    /// The newest layout of the catalog that it works with.
     pub level: u32,
     /// When it started.
     pub started_at: Time,

@@ -18,7 +18,7 @@ use muster_archive::Archive;
 use muster_archive::compaction::{CompactOptions, compact_once};
 use muster_bus::local::LocalBus;
 use muster_catalog::{Catalog, args};
-use muster_cluster::Held;
+use muster_cluster::{Formats, Held};
 use muster_codec_native::{Batch, NativeDecoder};
 use muster_intake::fold::HuntView;
 use muster_intake::worker::{Deps, Due, HuntInfo, HuntSource, Options, SourceError, Worker};
@@ -177,6 +177,7 @@ async fn muster(input: &Input, dir: &Path) -> (Taken, u64) {
         clock: Arc::new(SystemClock),
         hunts: Arc::new(OneHunt(sample::table(RowClass::Collected))),
         decoders: Arc::new(HashMap::from([(AgentKind::Native, decoder)])),
+        formats: Formats::channel().1,
         writer: "bench.1".to_owned(),
         probe: None,
     };
@@ -215,7 +216,7 @@ async fn muster(input: &Input, dir: &Path) -> (Taken, u64) {
     }
     let taken = Taken { cpu: cpu() - cpu_began, wall: began.elapsed() };
     shutdown.cancel();
-    worker.await.expect("worker");
+    worker.await.expect("worker").expect("no newer form");
 
     let options =
         CompactOptions { min_age: Duration::ZERO, min_parts: 1, ..CompactOptions::default() };

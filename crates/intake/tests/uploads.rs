@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use muster_archive::{Archive, payload_name};
 use muster_bus::local::LocalBus;
-use muster_cluster::Held;
 use muster_cluster::secrets::Key;
+use muster_cluster::{Formats, Held};
 use muster_codec_osquery::{OsqueryDecoder, wire};
 use muster_intake::worker::{Deps, Due, HuntInfo, HuntSource, Options, SourceError, Worker};
 use muster_results::TableSpec;
@@ -87,6 +87,7 @@ impl Site {
             clock: Arc::new(SystemClock),
             hunts: Arc::new(Nothing),
             decoders: Arc::new(HashMap::from([(AgentKind::Osquery, decoder)])),
+            formats: Formats::channel().1,
             writer: format!("test.{epoch}"),
             probe: None,
         };
@@ -101,7 +102,7 @@ impl Site {
         };
         tokio::time::timeout(Duration::from_secs(30), wait).await.expect("done in time");
         shutdown.cancel();
-        worker.await.unwrap();
+        worker.await.unwrap().unwrap();
     }
 
     /// What the gateway does with a block: large ones are objects first.

@@ -10,11 +10,11 @@ use muster_archive::Archive;
 use muster_archive::manifest::{PartFilter, parts_of};
 use muster_bus::local::LocalBus;
 use muster_bus::{Bus, Hint, Subscription, Topic};
-use muster_catalog::Catalog;
-use muster_cluster::Held;
+use muster_catalog::{Catalog, Priority, args, statements};
+use muster_cluster::{Formats, Held, Written};
 use muster_codec_native::{Batch, NativeDecoder};
-use muster_intake::fold::HuntView;
-use muster_intake::worker::{Deps, Due, HuntInfo, HuntSource, Options, SourceError, Worker};
+use muster_intake::fold::{HuntView, ShardState};
+use muster_intake::worker::{Deps, Due, Error, HuntInfo, HuntSource, Options, SourceError, Worker};
 use muster_results::{RowClass, TableSpec};
 use muster_stream::Stream;
 use muster_stream::memory::MemoryStream;
@@ -67,18 +67,28 @@ struct Site {
     temp: TempCatalog,
     stream: MemoryStream,
     bus: Arc<LocalBus>,
+    written: watch::Sender<Written>,
+    formats: Formats,
+}
+
+statements! {
+    small DELTAS = "SELECT to_pos, delta FROM shard_delta WHERE shard = 1 ORDER BY to_pos";
+    POSITION = "SELECT pos FROM shard_offset WHERE shard = $1";
+    SPOIL = "UPDATE shard_delta SET delta = $3 WHERE shard = $1 AND to_pos = $2";
 }
 
 impl Site {
     fn new(temp: TempCatalog) -> Self {
-        Self { temp, stream: MemoryStream::new(), bus: LocalBus::new(64) }
+        let (written, formats) = Formats::channel();
+        let (stream, bus) = (MemoryStream::new(), LocalBus::new(64));
+        Self { temp, stream, bus, written, formats }
     }
 
     fn worker(
         &self,
         name: &str,
         held: watch::Receiver<Held>,
-    ) -> (JoinHandle<()>, CancellationToken) {
+    ) -> (JoinHandle<Result<(), Error>>, CancellationToken) {
         self.worker_with(name, held, Options::default())
     }
 
@@ -87,7 +97,7 @@ impl Site {
         name: &str,
         held: watch::Receiver<Held>,
         options: Options,
-    ) -> (JoinHandle<()>, CancellationToken) {
+    ) -> (JoinHandle<Result<(), Error>>, CancellationToken) {
         let decoder: Arc<dyn Decode> = Arc::new(NativeDecoder);
         let archive = self.temp.dir.path().canonicalize().unwrap();
         let deps = Deps {
@@ -98,12 +108,19 @@ impl Site {
             clock: Arc::new(SystemClock),
             hunts: Arc::new(OneHunt),
             decoders: Arc::new(HashMap::from([(AgentKind::Native, decoder)])),
+            formats: self.formats.clone(),
             writer: name.to_owned(),
             probe: None,
         };
         let shutdown = CancellationToken::new();
         let worker = Worker::new(deps, options, held);
         (tokio::spawn(worker.run(shutdown.clone())), shutdown)
+    }
+
+    /// What changed in the state of shard 1, commit by commit: up to where, and the bytes.
+    async fn deltas(&self) -> Vec<(i64, Vec<u8>)> {
+        let rows = self.temp.catalog.fetch_all(&DELTAS, args![]).await.unwrap();
+        rows.iter().map(|row| (row.get("to_pos").unwrap(), row.get("delta").unwrap())).collect()
     }
 
     /// One batch with one row and the end of the task.
@@ -195,7 +212,7 @@ async fn rows_are_told_at_once_and_committed_soon() {
         assert_eq!(next(&mut progress).await.0, Topic::Progress);
         site.until_rows(agents.into()).await;
         shutdown.cancel();
-        worker.await.unwrap();
+        worker.await.unwrap().unwrap();
         assert!(site.stream.entries(AgentNo(1).shard()).is_empty(), "what is committed is trimmed");
     }
 }
@@ -224,8 +241,8 @@ async fn shards_go_from_one_worker_to_another_without_loss_or_repeat() {
         site.until_rows(99).await;
         stop_a.cancel();
         stop_b.cancel();
-        a.await.unwrap();
-        b.await.unwrap();
+        a.await.unwrap().unwrap();
+        b.await.unwrap().unwrap();
         assert_eq!(site.rows().await, 99);
     }
 }
@@ -250,7 +267,7 @@ async fn a_worker_that_gains_shards_loses_and_repeats_nothing_of_those_it_has() 
         }
         site.until_rows(249).await;
         shutdown.cancel();
-        worker.await.unwrap();
+        worker.await.unwrap().unwrap();
         assert_eq!(site.rows().await, 249);
     }
 }
@@ -268,7 +285,54 @@ async fn what_waited_for_a_holder_does_not_wait_for_the_next_commit() {
         let (worker, shutdown) = site.worker_with("a.1", leases, options);
         site.until_rows(19).await;
         shutdown.cancel();
-        worker.await.unwrap();
+        worker.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_form_is_written_once_all_read_it_and_not_misread_by_who_does_not() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let site = Site::new(temp);
+        let (_leases, leases) = watch::channel(held(Some(1)));
+        let (worker, shutdown) = site.worker("a.1", leases);
+        for agent in [1, 65] {
+            site.answer(agent).await;
+            site.until_rows(agent.div_ceil(64).into()).await;
+        }
+        let last = site.deltas().await.last().unwrap().1[0];
+        assert!(last <= 2, "version {last} while only the older one is read by all");
+        let form = ShardState::FORMAT;
+        site.written.send_replace(Written::from([(form.name.to_owned(), form.newest)]));
+        site.answer(129).await;
+        site.until_rows(3).await;
+        shutdown.cancel();
+        worker.await.unwrap().unwrap();
+        let (to_pos, delta) = site.deltas().await.pop().unwrap();
+        assert_eq!(delta[0], 3);
+
+        // Both are read by the next holder; what is newer than it reads ends it, and moves nothing.
+        let (_leases, leases) = watch::channel(held(Some(2)));
+        let (worker, shutdown) = site.worker("b.1", leases);
+        site.answer(193).await;
+        site.until_rows(4).await;
+        shutdown.cancel();
+        worker.await.unwrap().unwrap();
+        let position = async || -> i64 {
+            let row = site.temp.catalog.fetch_optional(&POSITION, args![1]).await.unwrap();
+            row.unwrap().get("pos").unwrap()
+        };
+        let before = position().await;
+        let newer = [&[form.newest + 1], &delta[1..]].concat();
+        let spoil = args![1, to_pos, newer];
+        assert_eq!(site.temp.catalog.execute(Priority::Intake, &SPOIL, spoil).await.unwrap(), 1);
+        site.answer(257).await;
+        let (_leases, leases) = watch::channel(held(Some(3)));
+        let (worker, _shutdown) = site.worker("c.1", leases);
+        let ended = tokio::time::timeout(Duration::from_secs(30), worker).await;
+        let error = ended.expect("it ends by itself").unwrap().unwrap_err();
+        assert!(error.is_newer() && error.to_string().contains("format 4"), "{error}");
+        assert_eq!(position().await, before);
+        assert_eq!(site.stream.entries(AgentNo(1).shard()).len(), 1, "its record waits");
     }
 }
 

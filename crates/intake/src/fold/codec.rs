@@ -2,11 +2,15 @@
 //!
 //! A base holds every agent of the shard, a delta those that changed; both have the same form.
 //! Reading a delta over a base replaces what it holds. A newer version is refused.
+//!
+//! Version 2 added uploads and the states of sources; where nothing of that is known, version 1 says the same
+//! in fewer bytes. Version 3 ends with a checksum: a mark that changed in a store would otherwise be believed, and
+//! rows be dropped as repeats. It is written once all instances read it.
 
 use std::collections::BTreeSet;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use muster_types::{HuntNo, Outcome, Shard, TaskEnd, TaskId, Timestamp};
+use muster_types::{Format, HuntNo, Outcome, Shard, TaskEnd, TaskId, Timestamp};
 
 use super::ShardState;
 use super::agent::{
@@ -15,8 +19,9 @@ use super::agent::{
     StreamMark, Upload,
 };
 
-/// 2 added uploads and the states of sources. Older ones are read, and written while nothing of that is known.
-const VERSION: u8 = 2;
+/// The last without a checksum.
+const WITHOUT_SUM: u8 = 2;
+const SUM_BYTES: usize = 4;
 const NO_OUTCOME: u8 = 255;
 
 /// Why bytes are no state of a shard.
@@ -33,24 +38,30 @@ pub enum StateError {
         /// Which it is of.
         found: u8,
     },
+    /// The checksum does not fit.
+    #[error("shard state is damaged: its checksum does not fit")]
+    Damaged,
     /// Cut short or malformed.
     #[error("shard state is malformed: {0}")]
     Malformed(&'static str),
 }
 
 impl ShardState {
-    /// Everything, as a new base.
+    /// Its stored form.
+    pub const FORMAT: Format = Format { name: "shard-state", oldest: 1, untold: 2, newest: 3 };
+
+    /// Everything, as a new base that readers of this version read.
     #[must_use]
-    pub fn encode_base(&self) -> Bytes {
+    pub fn encode_base(&self, version: u8) -> Bytes {
         let locals: BTreeSet<u32> = self.agents.keys().copied().collect();
-        self.encode(&locals)
+        self.encode(&locals, version)
     }
 
-    /// What changed since the last delta was taken.
+    /// What changed since the last delta was taken, for readers of this version.
     #[must_use]
-    pub fn take_delta(&mut self) -> Bytes {
+    pub fn take_delta(&mut self, version: u8) -> Bytes {
         let changed = std::mem::take(&mut self.changed_agents);
-        self.encode(&changed)
+        self.encode(&changed, version)
     }
 
     /// Reads a base or a delta over what is there.
@@ -58,9 +69,18 @@ impl ShardState {
     /// # Errors
     /// When the bytes are no state of this shard in a known version; the state is then of no use.
     pub fn read(&mut self, mut bytes: Bytes) -> Result<(), StateError> {
+        let whole = bytes.clone();
         let version = u8(&mut bytes)?;
-        if !(1..=VERSION).contains(&version) {
+        if !Self::FORMAT.reads(version) {
             return Err(StateError::Version(version));
+        }
+        if version > WITHOUT_SUM {
+            let end = whole.len().checked_sub(SUM_BYTES).filter(|end| *end > 0).ok_or(SHORT)?;
+            let mut sum = &whole[end..];
+            if crc32c::crc32c(&whole[..end]) != sum.get_u32_le() {
+                return Err(StateError::Damaged);
+            }
+            bytes.truncate(bytes.len() - SUM_BYTES);
         }
         let found = u8(&mut bytes)?;
         if found != self.shard.get() {
@@ -74,9 +94,14 @@ impl ShardState {
         Ok(())
     }
 
-    fn encode(&self, locals: &BTreeSet<u32>) -> Bytes {
+    fn encode(&self, locals: &BTreeSet<u32>, allowed: u8) -> Bytes {
         let agents = || locals.iter().filter_map(|local| self.agents.get(local));
-        let version = if agents().any(AgentState::is_of_version_2) { VERSION } else { 1 };
+        let version = match allowed {
+            // Nothing older holds it; [`Self::FORMAT`] says that every program reads this one.
+            ..=WITHOUT_SUM if agents().any(AgentState::is_of_version_2) => WITHOUT_SUM,
+            ..=WITHOUT_SUM => 1,
+            newer => newer.min(Self::FORMAT.newest),
+        };
         let mut out = BytesMut::with_capacity(16 + locals.len() * 64);
         out.put_u8(version);
         out.put_u8(self.shard.get());
@@ -85,6 +110,10 @@ impl ShardState {
                 out.put_u32_le(*local);
                 write_agent(agent, version, &mut out);
             }
+        }
+        if version > WITHOUT_SUM {
+            let sum = crc32c::crc32c(&out);
+            out.put_u32_le(sum);
         }
         out.freeze()
     }

@@ -242,6 +242,7 @@ impl Core {
             let base = long || at.since(holding.base_at) >= self.options.base_after;
             wanted.push((*shard, holding.epoch, from, *to, base.then(|| holding.base.clone())));
         }
+        let version = self.deps.formats.version(&ShardState::FORMAT);
         let (states, shards, progress, uploads) = blocking(move || {
             let mut progress = Vec::new();
             let mut uploads = Vec::new();
@@ -251,10 +252,10 @@ impl Core {
                 let changed = state.take_changed_progress().into_iter();
                 progress.extend(changed.map(|(hunt, progress)| (hunt, shard, progress)));
                 uploads.extend(state.take_uploads_done());
-                let delta = state.take_delta();
+                let delta = state.take_delta(version);
                 let base = base.map(|old| NewBase {
                     object: base_name(at, shard),
-                    bytes: state.encode_base(),
+                    bytes: state.encode_base(version),
                     old,
                 });
                 shards.push(ShardCut { shard, epoch, from, to, delta, base });

@@ -30,7 +30,8 @@ use std::sync::Arc;
 use muster_archive::Archive;
 use muster_bus::Bus;
 use muster_catalog::Catalog;
-use muster_stream::Stream;
+use muster_cluster::Formats;
+use muster_stream::{ReadError, Stream};
 use muster_types::{AgentKind, Clock, Decode, Shard};
 
 pub use self::core::{Core, Options};
@@ -62,6 +63,8 @@ pub struct Deps {
     pub hunts: Arc<dyn HuntSource>,
     /// Reads the messages.
     pub decoders: Arc<Decoders>,
+    /// Which version of each form to write.
+    pub formats: Formats,
     /// Name of this incarnation of this instance, for object names.
     pub writer: String,
     /// Called between any two steps; an error ends the work there. For simulations.
@@ -101,6 +104,9 @@ pub enum Error {
     /// A stored state cannot be read.
     #[error("{0}")]
     State(String),
+    /// A newer version of the program wrote what is to be read.
+    #[error("{0}")]
+    Newer(String),
     /// Rows could not be written as Parquet.
     #[error(transparent)]
     Segment(#[from] muster_results::Error),
@@ -109,9 +115,20 @@ pub enum Error {
     Step(String),
 }
 
+impl Error {
+    /// Trying again does not help: this program does not read what others write.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer(_) | Self::Read(ReadError::Newer(_)))
+    }
+}
+
 impl From<crate::fold::StateError> for Error {
     fn from(error: crate::fold::StateError) -> Self {
-        Self::State(error.to_string())
+        match error {
+            crate::fold::StateError::Version(_) => Self::Newer(error.to_string()),
+            _ => Self::State(error.to_string()),
+        }
     }
 }
 

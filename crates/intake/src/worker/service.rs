@@ -61,7 +61,11 @@ impl Worker {
     }
 
     /// Works until `shutdown`, then commits what is folded.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// When a newer version wrote what is to be read: this process is of no use then, and must leave its
+    /// shards to those that read it. Nothing was skipped. Anything else is tried again.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut backoff = Duration::from_millis(50);
         loop {
             let held = shards(&self.leases.borrow_and_update());
@@ -71,8 +75,8 @@ impl Worker {
             });
             if held.is_empty() {
                 tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    changed = self.leases.changed() => if changed.is_err() { return },
+                    () = shutdown.cancelled() => return Ok(()),
+                    changed = self.leases.changed() => if changed.is_err() { return Ok(()) },
                 }
                 continue;
             }
@@ -80,8 +84,9 @@ impl Worker {
             let ended = self.session(held, &shutdown).await;
             self.folded = self.stats.borrow().folded;
             match ended {
-                Ok(Ended::Shutdown) => return,
+                Ok(Ended::Shutdown) => return Ok(()),
                 Ok(Ended::Leases) => continue,
+                Err(error) if error.is_newer() => return Err(error),
                 Err(error) => {
                     self.stats.send_modify(|stats| stats.failures += 1);
                     tracing::warn!(error = &error as &dyn std::error::Error, "worker starts again");
@@ -91,7 +96,7 @@ impl Worker {
                 backoff = Duration::from_millis(50);
             }
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(backoff) => backoff = (backoff * 2).min(BACKOFF_MAX),
             }
         }

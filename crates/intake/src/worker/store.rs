@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use muster_archive::{Archive, manifest};
 use muster_catalog::{Catalog, Priority, Tx, args};
+use muster_hunts::ProgressError;
 use muster_results::PartInfo;
 use muster_types::{Epoch, HuntNo, Pos, Shard, Timestamp};
 
@@ -125,8 +126,14 @@ pub(super) async fn progress(
     let rows = catalog.fetch_all(&PROGRESS, args![hunt]).await?;
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
-        let progress = ShardProgress::decode(&row.get::<Vec<u8>>("progress")?)
-            .map_err(|error| Error::State(format!("progress of hunt {hunt}: {error}")))?;
+        let progress =
+            ShardProgress::decode(&row.get::<Vec<u8>>("progress")?).map_err(|error| {
+                let why = format!("progress of hunt {hunt}: {error}");
+                match error {
+                    ProgressError::Version(_) => Error::Newer(why),
+                    ProgressError::Malformed(_) => Error::State(why),
+                }
+            })?;
         all.push((row.get("shard")?, progress));
     }
     Ok(all)

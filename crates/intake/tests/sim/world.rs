@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use muster_archive::Archive;
 use muster_bus::local::LocalBus;
+use muster_cluster::{Formats, Written};
+use muster_intake::fold::ShardState;
 use muster_intake::worker::{Core, Cut, Deps, Error};
 use muster_stream::memory::MemoryStream;
 use muster_stream::{Reader, Stream};
@@ -90,6 +92,12 @@ impl World {
         let instances = (0..INSTANCES).map(|n| {
             let fuse = Arc::new(AtomicI64::new(i64::MAX));
             let burning = fuse.clone();
+            // One of them has heard already that all read the newest form.
+            let (written, formats) = Formats::channel();
+            let state = ShardState::FORMAT;
+            if n == 0 {
+                written.send_replace(Written::from([(state.name.to_owned(), state.newest)]));
+            }
             let deps = Deps {
                 catalog: temp.catalog.clone(),
                 archive: archive.clone(),
@@ -100,6 +108,7 @@ impl World {
                 decoders: Arc::new(
                     AgentKind::ALL.map(|kind| (kind, decoder.clone() as _)).into_iter().collect(),
                 ),
+                formats,
                 writer: format!("sim.{n}"),
                 probe: Some(Arc::new(move |step| {
                     if burning.fetch_sub(1, Ordering::SeqCst) > 0 {

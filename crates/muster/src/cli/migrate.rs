@@ -2,13 +2,18 @@
 
 use clap::Subcommand;
 use muster_catalog::{Applied, Catalog, Status};
+use muster_cluster::{raise_formats, stored_formats};
 use serde_json::{Map, Value, json};
 
 use super::args::ServerArgs;
 use super::output::{Format, Printer};
 use crate::client::{CliError, Exit};
+use crate::server::formats::FORMATS;
 use crate::server::planes::catalog_url;
 use crate::server::program;
+
+/// Since this migration the catalog says in which version forms are written.
+const TELLS_FORMATS: &str = "0014_formats";
 
 /// `muster migrate …`.
 #[derive(Subcommand)]
@@ -25,7 +30,8 @@ pub enum Migrate {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Take away what only older versions need. Refused while one of them lives.
+    /// Take away what only older versions need, and write what only newer ones read. Refused while an older
+    /// one lives.
     Contract {
         /// The server's configuration.
         #[command(flatten)]
@@ -64,7 +70,10 @@ pub fn run(command: &Migrate, format: Format) -> Result<(), CliError> {
 async fn act(catalog: &Catalog, command: &Migrate, format: Format) -> Result<(), CliError> {
     let before = catalog.migrations().await.map_err(refused)?;
     match command {
-        Migrate::Status { .. } => return show(&before, format),
+        Migrate::Status { .. } => {
+            show(&before, format)?;
+            return show_formats(catalog, &before, format).await;
+        }
         Migrate::Expand { .. } => {
             catalog.migrate().await.map_err(refused)?;
             let missing = before.migrations.iter().filter(|m| m.applied_at.is_none());
@@ -75,6 +84,9 @@ async fn act(catalog: &Catalog, command: &Migrate, format: Format) -> Result<(),
         Migrate::Contract { .. } => {
             for name in catalog.contract().await.map_err(refused)? {
                 println!("{name}");
+            }
+            for raised in raise_formats(catalog, &FORMATS).await.map_err(refused)? {
+                println!("{} {}", raised.name, raised.version);
             }
         }
     }
@@ -100,6 +112,30 @@ fn show(status: &Status, format: Format) -> Result<(), CliError> {
     eprintln!("the catalog works with level {} and above", status.lowest_level);
     for older in &status.older {
         eprintln!("older and alive: {older}");
+    }
+    Ok(())
+}
+
+/// Forms of which a newer version is written, or will be.
+async fn show_formats(catalog: &Catalog, status: &Status, format: Format) -> Result<(), CliError> {
+    let told =
+        |migration: &Applied| migration.name == TELLS_FORMATS && migration.applied_at.is_some();
+    if !matches!(format, Format::Table) || !status.migrations.iter().any(told) {
+        return Ok(());
+    }
+    for form in stored_formats(catalog).await.map_err(refused)? {
+        let (name, version, wanted) = (&form.name, form.version, form.wanted);
+        if wanted > version {
+            let micros = form.wanted_since.0;
+            let since = jiff::Timestamp::from_microsecond(micros).unwrap_or_default();
+            let settle = muster_cluster::Options::default().formats_settle.as_secs() / 3600;
+            eprintln!(
+                "{name} is written in version {version}; all servers read {wanted} since {since:.0}, and \
+                 write it {settle} hours after that"
+            );
+        } else {
+            eprintln!("{name} is written in version {version}");
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod build;
 mod busy;
 pub mod ca;
 pub mod certificates;
+pub mod formats;
 mod front;
 mod group;
 mod health;

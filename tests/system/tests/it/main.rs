@@ -12,6 +12,7 @@ mod debug_archive;
 mod delivery;
 mod doctor;
 mod first_hour;
+mod formats;
 mod full_disk;
 mod hostile;
 mod hunts;

@@ -67,7 +67,7 @@ fn more_of_everything_than_is_remembered_stays_bounded() {
         let name = format!("pack.{n}");
         rig.tell(Repeat::Message([n as u8; 16]), vec![scheduled(&name, &[1], true)]);
     }
-    let bytes = rig.state.encode_base();
+    let bytes = rig.state.encode_base(ShardState::FORMAT.newest);
     assert!(bytes.len() < 20_000, "{} bytes for one agent", bytes.len());
     rig.restart();
 }

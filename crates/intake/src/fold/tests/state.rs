@@ -7,6 +7,8 @@ use super::super::StateError;
 use super::super::agent::Ranges;
 use super::*;
 
+const NEWEST: u8 = ShardState::FORMAT.newest;
+
 fn repeats() -> impl Strategy<Value = Repeat> {
     prop_oneof![
         (0u64..6, 1u64..20).prop_map(|(stream, seq)| Repeat::Sequence { stream, seq }),
@@ -59,24 +61,27 @@ fn told() -> impl Strategy<Value = Told> {
 proptest! {
     #[test]
     fn base_and_deltas_come_to_the_state_that_was_left(
-        steps in proptest::collection::vec((told(), any::<bool>()), 0..60),
+        steps in proptest::collection::vec((told(), any::<bool>(), 2u8..=3), 0..60),
     ) {
         let mut rig = Rig::new(AgentKind::Native);
         let mut stored = ShardState::new(AGENT.shard());
-        for (told, flush) in steps {
+        // The version that all instances read rises and, for a while, not everybody has heard.
+        for (told, flush, version) in steps {
             match told {
                 Told::Message(repeat, items) => _ = rig.tell(repeat, items),
                 Told::Fact(fact) => _ = rig.fact(fact),
             }
             if flush {
-                stored.read(rig.state.take_delta()).unwrap();
+                stored.read(rig.state.take_delta(version)).unwrap();
             }
         }
-        stored.read(rig.state.take_delta()).unwrap();
+        stored.read(rig.state.take_delta(NEWEST)).unwrap();
         prop_assert_eq!(&stored.agents, &rig.state.agents);
-        let mut based = ShardState::new(AGENT.shard());
-        based.read(rig.state.encode_base()).unwrap();
-        prop_assert_eq!(&based.agents, &rig.state.agents);
+        for version in 2..=NEWEST {
+            let mut based = ShardState::new(AGENT.shard());
+            based.read(rig.state.encode_base(version)).unwrap();
+            prop_assert_eq!(&based.agents, &rig.state.agents);
+        }
     }
 
     #[test]
@@ -115,7 +120,9 @@ proptest! {
         mut bytes in proptest::collection::vec(any::<u8>(), 0..400), version in any::<bool>(),
     ) {
         if version && bytes.len() > 2 {
-            bytes[..2].copy_from_slice(&[1, AGENT.shard().get()]);
+            (bytes[0], bytes[1]) = (bytes[0] % 4, AGENT.shard().get());
+            let sum = crc32c::crc32c(&bytes);
+            bytes.extend(sum.to_le_bytes());
         }
         let _ = ShardState::new(AGENT.shard()).read(bytes.into());
     }
@@ -161,9 +168,33 @@ fn what_the_first_version_wrote_is_read_and_written_while_it_suffices() {
     let mut state = ShardState::new(shard);
     state.read(bytes.into()).unwrap();
     assert_eq!(state.agent_count(), 1);
-    assert_eq!(state.encode_base()[0], 1, "a neighbour of the first version reads it");
+    assert_eq!(state.encode_base(2)[0], 1, "a neighbour of the first version reads it");
     let mut rig = Rig { state, ..Rig::new(AgentKind::Native) };
     rig.tell(Repeat::Message([1; 16]), vec![scheduled("pack.x", &[1], true)]);
     assert_eq!(rig.sink.rows.len(), 1, "it has no rows in the present state yet");
-    assert_eq!(rig.state.encode_base()[0], 2);
+    assert_eq!(rig.state.encode_base(2)[0], 2);
+    assert_eq!(rig.state.encode_base(3)[0], 3);
+}
+
+#[test]
+fn a_mark_that_changed_in_a_store_is_not_believed() {
+    let mut rig = Rig::new(AgentKind::Native);
+    rig.tell(Repeat::Sequence { stream: 1, seq: 1 }, vec![scheduled("pack.x", &[1], true)]);
+    let read = |bytes: Vec<u8>| ShardState::new(AGENT.shard()).read(bytes.into());
+    let (older, bytes) = (rig.state.encode_base(2), rig.state.encode_base(3));
+    assert_eq!((older[0], bytes[0]), (2, 3));
+    // In the older form the number of a message is believed whatever it is.
+    let mark = 2 + 4 + 1 + 8;
+    let mut damaged = older.to_vec();
+    damaged[mark] ^= 0x40;
+    assert_eq!(read(damaged), Ok(()));
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 1 << bit;
+            assert!(read(damaged).is_err(), "bit {bit} of byte {at}");
+        }
+        assert!(read(bytes[..at].to_vec()).is_err(), "cut at {at}");
+    }
+    assert_eq!(read(bytes.to_vec()), Ok(()));
 }

@@ -4,6 +4,7 @@ use anyhow::Context;
 use muster_cluster::{Cluster, Facts, InstanceInfo, Pins, Service};
 
 use super::Base;
+use crate::server::formats::FORMATS;
 use crate::server::group::Groups;
 use crate::server::listeners::Listeners;
 use crate::server::runtimes::Runtimes;
@@ -39,10 +40,11 @@ impl Place {
                 listeners: told,
                 pins: Pins::parse(&base.config.pins).context("pins")?,
                 alone: seat::alone(&base.config),
+                ..Facts::default()
             },
         };
         let name = info.name.clone();
-        let options = muster_cluster::Options::default();
+        let options = muster_cluster::Options { formats: FORMATS.to_vec(), ..Default::default() };
         let (catalog, bus) = (base.planes.catalog.clone(), base.planes.bus.clone());
         let (cluster, service) =
             Cluster::start(catalog, bus, info, options).await.context("join the cluster")?;

@@ -49,7 +49,13 @@ impl Workers {
     /// Works under this instance's leases.
     pub fn run(self, groups: &mut Groups, runtimes: &Runtimes) {
         let (work, on) = (&mut groups.work, runtimes.work.handle());
-        work.run(on, self.worker.run(work.token.clone()));
+        let (worker, token, failed) = (self.worker, work.token.clone(), groups.failed.clone());
+        work.run(on, async move {
+            if let Err(error) = worker.run(token).await {
+                tracing::error!(%error, "start the version that wrote it, or a newer one");
+                failed.cancel();
+            }
+        });
         work.run(on, self.janitor.run(work.token.clone()));
         work.run(on, self.finisher.run(work.token.clone()));
         work.run(on, self.sinks.run(work.token.clone()));
@@ -75,6 +81,7 @@ fn worker(base: &Base, ground: &Ground, place: &Place) -> Worker {
         clock: base.clock.clone(),
         hunts: Arc::new(live),
         decoders: Arc::new(decoders.into()),
+        formats: place.cluster.formats(),
         writer: place.writer.clone(),
         probe: None,
     };
