@@ -18,4 +18,6 @@ pub use nats::{Nats, NatsOptions};
 pub use nats_program::nats_program;
 pub use postgres::{Postgres, free_port};
 pub use s3::{S3, s3_program};
-pub use server::{Server, ServerOptions, binary, steady_port, steady_ports, wait_for};
+pub use server::{
+    Server, ServerOptions, binary, other_binary, steady_port, steady_ports, wait_for,
+};

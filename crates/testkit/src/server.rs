@@ -20,6 +20,17 @@ pub fn binary() -> anyhow::Result<PathBuf> {
     Ok(path.into())
 }
 
+/// A second build of the binary under test, with another page for people.
+///
+/// # Errors
+/// When `MUSTER_OTHER_BIN` is not set.
+pub fn other_binary() -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("MUSTER_OTHER_BIN").context(
+        "MUSTER_OTHER_BIN is not set: a build with another page; run these tests with `cargo xtask test`",
+    )?;
+    Ok(path.into())
+}
+
 /// How to start a server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerOptions {

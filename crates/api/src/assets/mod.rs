@@ -33,16 +33,11 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// Those in this program.
+    /// Those that a program holds.
     #[must_use]
-    pub fn built_in() -> Self {
-        let files = [
-            ("app.js", &include_bytes!("../../../../ui/app.js")[..]),
-            ("mark.svg", &include_bytes!("../../../../ui/mark.svg")[..]),
-            ("style.css", &include_bytes!("../../../../ui/style.css")[..]),
-        ];
-        let files = files.map(|(name, bytes)| (name.to_owned(), Bytes::from_static(bytes)));
-        Self::new(include_str!("../../../../ui/index.html"), files)
+    pub fn built_in(page: &str, files: &[(&str, &'static [u8])]) -> Self {
+        let files = files.iter().filter(|(name, _)| kind_of(name).is_some());
+        Self::new(page, files.map(|(name, bytes)| ((*name).to_owned(), Bytes::from_static(bytes))))
     }
 
     /// Those in a folder with an `index.html`, for somebody who works on them.
@@ -131,7 +126,8 @@ mod tests {
 
     #[test]
     fn the_page_names_its_files_by_their_content() {
-        let assets = Assets::built_in();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ui"));
+        let assets = Assets::of_folder(folder).unwrap();
         let page = String::from_utf8(assets.page().to_vec()).unwrap();
         assert!(!page.contains("{{"), "{page}");
         for name in assets.names() {

@@ -1,5 +1,6 @@
 //! A router over a fresh catalog, and a small client for it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,7 +165,7 @@ impl Api {
             pressure: None,
             stream: adjusted.stream,
             share: Share::whole(),
-            assets: AssetServer::new(Arc::new(Assets::built_in()), archive.clone()),
+            assets: AssetServer::new(Arc::new(page()), archive.clone()),
             sql: adjusted.sql,
             version: "0.0.0-test".into(),
             options: adjusted.options,
@@ -278,6 +279,10 @@ impl Api {
 }
 
 pub const PASSWORD: &str = "a long enough secret";
+
+fn page() -> Assets {
+    Assets::of_folder(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ui"))).unwrap()
+}
 
 pub fn request(token: &str, method: Method, path: &str, body: &Value) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);

@@ -17,6 +17,7 @@ pub mod names;
 pub mod nats;
 mod operators;
 mod osquery;
+mod page;
 pub mod parts;
 pub mod planes;
 pub mod program;

@@ -26,6 +26,7 @@ mod nats;
 mod osquery;
 mod osquery_fleet;
 mod outages;
+mod pages;
 mod proxies;
 mod renew;
 mod rolling;

@@ -18,6 +18,7 @@ use crate::server::front;
 use crate::server::group::Groups;
 use crate::server::health::{self, Ready};
 use crate::server::operators::Operators;
+use crate::server::page;
 use crate::server::planes::{archive_url, catalog_url};
 use crate::server::runtimes::Runtimes;
 
@@ -128,9 +129,10 @@ impl Api {
 /// The files of the page: those in this program, or those that `MUSTER_UI_DIR` names, for who works on
 /// them.
 fn assets() -> Assets {
-    let Some(folder) = std::env::var_os("MUSTER_UI_DIR") else { return Assets::built_in() };
+    let built_in = || Assets::built_in(page::PAGE, page::FILES);
+    let Some(folder) = std::env::var_os("MUSTER_UI_DIR") else { return built_in() };
     Assets::of_folder(folder.as_ref()).unwrap_or_else(|error| {
         tracing::error!(%error, ?folder, "MUSTER_UI_DIR cannot be read; serving the built-in page");
-        Assets::built_in()
+        built_in()
     })
 }
