@@ -167,7 +167,7 @@ impl Member {
             Ok(Ok(written)) => _ = self.written.send_replace(written),
             Ok(Err(error)) => tracing::debug!(%error, "the versions of forms are looked at again"),
             Err(_) => {
-                tracing::debug!("the versions of forms are looked at again: no answer in time")
+                tracing::debug!("the versions of forms are looked at again: no answer in time");
             }
         }
     }

@@ -43,8 +43,9 @@ impl Site {
     async fn orphan(&self, name: &str, age: Duration) {
         self.archive.put_new(name, Bytes::from_static(b"x")).await.unwrap();
         let file = File::options().write(true).open(self.folder.path().join(Path::new(name)));
-        let modified = std::time::SystemTime::now() - age;
-        file.unwrap().set_modified(modified).unwrap();
+        let file = file.unwrap();
+        let put = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(put - age).unwrap();
     }
 
     async fn retired(&self, name: &str, not_before: Timestamp) {

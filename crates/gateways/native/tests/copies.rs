@@ -77,13 +77,13 @@ async fn is_told_to_rekey(first: Rig, second: Rig, copy: Agent, original: Link) 
 async fn a_copy_on_another_instance_gets_an_identity_of_its_own() {
     let (first, second, mut agent, original) = two(Options::default()).await;
     agent.process = [1; 16];
-    is_told_to_rekey(first, second, agent, original).await;
+    Box::pin(is_told_to_rekey(first, second, agent, original)).await;
 }
 
 #[tokio::test]
 async fn a_copy_made_while_it_ran_is_found_on_another_instance() {
     let (first, second, agent, original) = two(Options::default()).await;
-    is_told_to_rekey(first, second, agent, original).await;
+    Box::pin(is_told_to_rekey(first, second, agent, original)).await;
 }
 
 #[tokio::test]

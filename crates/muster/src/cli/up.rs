@@ -67,7 +67,7 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let data = config.data_dir.clone();
     let (server, first) = runtimes.work.block_on(async {
-        let server = Server::build(config, clock.clone(), told).await?;
+        let server = Box::pin(Server::build(config, clock.clone(), told)).await?;
         let first = FirstStart::prepare(&server, &*clock).await?;
         anyhow::Ok((server, first))
     })?;

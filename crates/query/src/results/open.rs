@@ -4,6 +4,7 @@
 //! Those of live hunts are read with the parts. Of hunts that have ended there may be many, and few have such
 //! tasks: each is read when a scan gets to it, one after the other, and only those that its filters leave.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -140,10 +141,11 @@ impl Ended {
         let mut all = Vec::new();
         for span in keep(spans.collect()) {
             let no = span.hunt.0;
-            if !known.contains_key(&no) {
-                known.insert(no, ended(question, no).await?);
-            }
-            all.extend(known.get(&no).into_iter().flatten().cloned());
+            let tasks = match known.entry(no) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(ended(question, no).await?),
+            };
+            all.extend(tasks.iter().cloned());
         }
         Ok(all)
     }

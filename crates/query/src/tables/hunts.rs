@@ -4,6 +4,7 @@
 //! Counts are made from the bitmaps of one hunt after the other, and only for a query that names a count and
 //! for hunts that its filters on `hunt` leave.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
@@ -65,7 +66,6 @@ const KNOWN: usize = 15;
 pub(super) type Counts = BTreeMap<HuntNo, Option<Coverage>>;
 
 /// The hunts without counts.
-
 pub(super) async fn rows(question: &Question) -> Result<Vec<ArrayRef>, Error> {
     let org = i64::from(question.access.org.0);
     let rows = question.catalog.fetch_all(&HUNTS, args![org]).await?;
@@ -121,8 +121,8 @@ pub(super) async fn counted(
     let directory = question.directory().await?;
     let mut counter = Counter::new(&question.catalog, directory, &question.access, question.now);
     for hunt in &kept {
-        if !counts.contains_key(hunt) {
-            counts.insert(*hunt, counter.coverage(*hunt).await?);
+        if let Entry::Vacant(place) = counts.entry(*hunt) {
+            place.insert(counter.coverage(*hunt).await?);
         }
     }
     let mask: BooleanArray = hunts.iter().map(|hunt| Some(kept.contains(hunt))).collect();

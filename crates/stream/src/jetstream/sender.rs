@@ -11,13 +11,13 @@ use std::collections::VecDeque;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use muster_types::{Class, Pos, Shard};
+use muster_types::{Class, Clock as _, Pos, Shard, SystemClock, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -64,16 +64,17 @@ impl Chunk {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     monotonic: Instant,
-    wall: SystemTime,
+    wall: Timestamp,
 }
 
 impl Moment {
     pub(super) fn now() -> Self {
-        Self { monotonic: Instant::now(), wall: SystemTime::now() }
+        Self { monotonic: Instant::now(), wall: SystemClock.now() }
     }
 
     fn elapsed(&self) -> Duration {
-        self.monotonic.elapsed().max(self.wall.elapsed().unwrap_or_default())
+        let wall = SystemClock.now().0.saturating_sub(self.wall.0);
+        self.monotonic.elapsed().max(Duration::from_micros(u64::try_from(wall).unwrap_or(0)))
     }
 }
 

@@ -119,9 +119,11 @@ pub fn shard_state() -> Vec<Vec<u8>> {
         let facts = Some(Ok(Facts { repeat, items }));
         apply(&mut state, &Everything, &message, facts, &mut Nowhere);
         if n % 20 == 5 {
-            states.push(state.encode_base().to_vec());
+            states.push(state.encode_base(ShardState::FORMAT.newest).to_vec());
         }
     }
-    states.push(state.encode_base().to_vec());
+    for version in [ShardState::FORMAT.untold, ShardState::FORMAT.newest] {
+        states.push(state.encode_base(version).to_vec());
+    }
     states
 }
