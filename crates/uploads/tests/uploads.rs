@@ -234,7 +234,7 @@ async fn what_goes_on_is_given_up_later_and_its_blocks_are_of_no_use_then() {
         for _ in 0..30 {
             assert_eq!(standing(&slow).await, Standing::Open);
             site.clock.advance(hour);
-            site.finisher().tidy().await.unwrap();
+            site.finisher().tidy(site.clock.now()).await.unwrap();
         }
         assert_eq!(standing(&left).await, Standing::Over);
         assert!(matches!(site.begun("left", 2).await, Err(Error::Over(_))));
@@ -246,7 +246,7 @@ async fn what_goes_on_is_given_up_later_and_its_blocks_are_of_no_use_then() {
         for _ in 30..7 * 24 + 2 {
             standing(&slow).await;
             site.clock.advance(hour);
-            site.finisher().tidy().await.unwrap();
+            site.finisher().tidy(site.clock.now()).await.unwrap();
         }
         assert_eq!(standing(&slow).await, Standing::Over);
 
@@ -257,7 +257,7 @@ async fn what_goes_on_is_given_up_later_and_its_blocks_are_of_no_use_then() {
         assert_eq!(standing(&done).await, Standing::Whole);
         site.clock.advance(site.options.keep_for);
         site.finisher().round(&mut BTreeMap::new()).await.unwrap();
-        site.finisher().tidy().await.unwrap();
+        site.finisher().tidy(site.clock.now()).await.unwrap();
         assert_eq!(standing(&done).await, Standing::Over);
     }
 }
