@@ -42,14 +42,14 @@ fn other_build() -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&page)?;
     for entry in std::fs::read_dir(root().join("ui"))? {
         let entry = entry?;
-        let mut text = std::fs::read_to_string(entry.path())?;
+        let mut bytes = std::fs::read(entry.path())?;
         if entry.file_name() == "app.js" {
-            text += "\n// of another build\n";
+            bytes.extend_from_slice(b"\n// of another build\n");
         }
         // Written only when it changes: a newer file is a new build.
         let copy = page.join(entry.file_name());
-        if std::fs::read_to_string(&copy).ok().as_ref() != Some(&text) {
-            std::fs::write(copy, text)?;
+        if std::fs::read(&copy).ok().as_ref() != Some(&bytes) {
+            std::fs::write(copy, bytes)?;
         }
     }
     let mut build = cargo(&["build", "--locked", "-p", "muster", "--features", "own-page"]);

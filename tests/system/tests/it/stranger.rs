@@ -81,11 +81,16 @@ fn start(nats: &Nats) -> anyhow::Result<(Server, Fleet)> {
 
 /// Asks all agents and has their rows.
 fn ask(server: &Server) -> anyhow::Result<()> {
-    wait_for("all to answer", SOON, || {
+    let mut last = None;
+    let all = wait_for("all to answer", SOON, || {
         let told = server.tell(&["query", SQL, "--yes", "-o", "csv"])?;
         let rows = (told.out.lines().count() as u64).saturating_sub(1);
-        Ok((told.code == 0 && rows == AGENTS * ROWS).then_some(()))
-    })
+        // A binary without its SQL engine ends with 4: it cannot look for rows that were missed.
+        let all = matches!(told.code, 0 | 4) && rows == AGENTS * ROWS;
+        last = Some(told);
+        Ok(all.then_some(()))
+    });
+    all.with_context(|| format!("{last:?}"))
 }
 
 fn newest_hunt(server: &Server) -> anyhow::Result<u64> {
@@ -106,7 +111,8 @@ fn parts(content: &[u8]) -> Option<Vec<(u8, Vec<u8>)>> {
     Some(parts)
 }
 
-/// A hunt nobody asked, made from a true one: another number, and `ahead` in its feeds.
+/// A hunt nobody asked, made from a true one: another number, `ahead` in the feed of hunts, and the next
+/// wave.
 fn forged(true_parts: &[(u8, Vec<u8>)], ahead: u64) -> anyhow::Result<Vec<u8>> {
     let mut content = vec![1];
     for (tag, part) in true_parts {
@@ -118,7 +124,7 @@ fn forged(true_parts: &[(u8, Vec<u8>)], ahead: u64) -> anyhow::Result<Vec<u8>> {
             (row["no"], row["change"]) = ((no + FAR).into(), (change + ahead).into());
             part = serde_json::to_vec(&row)?;
         } else {
-            for (at, more) in [(0, ahead), (8, FAR)] {
+            for (at, more) in [(0, 1), (8, FAR)] {
                 let field = part.get_mut(at..at + 8).context("numbers of a wave")?;
                 let value = u64::from_le_bytes(field.try_into()?) + more;
                 field.copy_from_slice(&value.to_le_bytes());
@@ -153,12 +159,12 @@ fn a_forged_hint_commands_no_agent() -> anyhow::Result<()> {
     let received = "muster_nats_hints_received_total";
     let before = server.metric(received)?;
     let mut said = 0.0;
-    // The feeds may have gone on a little.
-    for ahead in 1..=6 {
-        let content = forged(&question, ahead)?;
-        let mac = &hint[1..hint.len().min(33)];
-        for head in [&[1][..], &[&[2], mac].concat(), &[&[2][..], &[0; 32]].concat()] {
-            stranger.publish(HUNTS, &[head, &content].concat())?;
+    let mac = &hint[1..hint.len().min(33)];
+    // The last as instances wrote it before they sealed anything.
+    for head in [&[&[2], mac].concat()[..], &[&[2][..], &[0; 32]].concat(), &[1]] {
+        // The feed of hunts may have gone on a little.
+        for ahead in 1..=8 {
+            stranger.publish(HUNTS, &[head, &forged(&question, ahead)?].concat())?;
             said += 1.0;
         }
     }
@@ -189,8 +195,9 @@ fn a_stranger_cannot_watch_a_hunt() -> anyhow::Result<()> {
     let mut stranger = Stranger::connect(&nats)?;
     let next = newest_hunt(&server)? + 1;
     stranger.listen(&format!("muster.b.t.live.{next}"))?;
-    stranger.publish("muster.b.t.watch", format!("\x01[{next}]").as_bytes())?;
-    stranger.publish("muster.b.t.watch", format!("\x02[{next}]").as_bytes())?;
+    for version in ["\x02", "\x01"] {
+        stranger.publish("muster.b.t.watch", format!("{version}[{next}]").as_bytes())?;
+    }
     stranger.heard()?;
     let hunt = server.hunt(&["--sql", SQL, "--canary", "0"])?;
     ensure!(hunt == next, "hunt {hunt} was expected to be {next}");
