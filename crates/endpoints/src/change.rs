@@ -24,18 +24,22 @@ muster_catalog::statements! {
     RENAME = "UPDATE endpoint
         SET name = $3, change = $4
         WHERE org = $1 AND no = $2 AND deleted_at IS NULL";
+    /// By what stands here, not by what the asker knew: that may be older.
     RENAME_AFTER = "UPDATE endpoint
-        SET name = $3, change = $4
-        WHERE no = $1 AND name = $2 AND deleted_at IS NULL";
+        SET name = $2, change = $3
+        WHERE no = (SELECT endpoint_no FROM agent WHERE agent.no = $1)
+          AND name = (SELECT hostname FROM agent WHERE agent.no = $1)
+          AND deleted_at IS NULL";
+    /// What is null says nothing new, and stays as somebody else may have written it since.
     REPORT = "UPDATE agent
-        SET hostname = $2,
-            platform = $3,
-            os_name = $4,
-            os_version = $5,
-            arch = $6,
-            version = $7,
-            capabilities = $8,
-            last_address = $9,
+        SET hostname = COALESCE($2, hostname),
+            platform = COALESCE($3, platform),
+            os_name = COALESCE($4, os_name),
+            os_version = COALESCE($5, os_version),
+            arch = COALESCE($6, arch),
+            version = COALESCE($7, version),
+            capabilities = COALESCE($8, capabilities),
+            last_address = COALESCE($9, last_address),
             change = $10
         WHERE no = $1";
     COPY_ENDPOINT = "INSERT INTO endpoint (no, org, name, machine, created_at, deleted_at, change)
@@ -163,7 +167,8 @@ pub async fn join_agent(
 }
 
 /// Takes in what an agent says of itself with a new connection; writes only what differs from
-/// `known`. An endpoint that bears its agent's host name follows it. Whether anything was written.
+/// `known`, so that of two who know an agent from before neither undoes what the other writes. An
+/// endpoint that bears its agent's host name follows it. Whether anything was written.
 ///
 /// # Errors
 /// When the catalog fails.
@@ -173,25 +178,26 @@ pub async fn report_agent(
     report: &AgentReport,
 ) -> Result<bool, Error> {
     let report = report.cleaned(&known.hostname);
-    if says_the_same(known, &report) {
+    let news = news(known, &report);
+    if news.iter().all(Option::is_none) {
         return Ok(false);
     }
     let mut tx = catalog.begin(Priority::Presence).await?;
     let change = tx.bump("directory").await?;
-    if *known.hostname != *report.hostname {
-        let args = args![known.endpoint, &*known.hostname, &report.hostname, change];
-        tx.execute(&RENAME_AFTER, args).await?;
+    let [hostname, platform, os_name, os_version, arch, version, capabilities, address] = news;
+    if let Some(hostname) = hostname {
+        tx.execute(&RENAME_AFTER, args![known.no, hostname, change]).await?;
     }
     let args = args![
         known.no,
-        report.hostname,
-        report.platform,
-        report.os_name,
-        report.os_version,
-        report.arch,
-        report.version,
-        report.capabilities,
-        report.address,
+        hostname,
+        platform,
+        os_name,
+        os_version,
+        arch,
+        version,
+        capabilities,
+        address,
         change,
     ];
     tx.execute(&REPORT, args).await?;
@@ -199,7 +205,8 @@ pub async fn report_agent(
     Ok(true)
 }
 
-fn says_the_same(known: &Agent, report: &AgentReport) -> bool {
+/// What of a report is not known yet, in the order of [`AgentReport`].
+fn news<'a>(known: &Agent, report: &'a AgentReport) -> [Option<&'a str>; 8] {
     let facts = &known.facts;
     let pairs = [
         (&known.hostname, &report.hostname),
@@ -211,5 +218,5 @@ fn says_the_same(known: &Agent, report: &AgentReport) -> bool {
         (&facts.capabilities, &report.capabilities),
         (&known.last_address, &report.address),
     ];
-    pairs.into_iter().all(|(known, said)| **known == **said)
+    pairs.map(|(known, said)| (**known != **said).then_some(said.as_str()))
 }

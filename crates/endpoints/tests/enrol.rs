@@ -168,6 +168,31 @@ async fn what_an_agent_reports_is_written_only_when_it_differs() {
 }
 
 #[tokio::test]
+async fn of_two_reports_by_who_knew_an_agent_before_neither_undoes_the_other() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let catalog = &temp.catalog;
+        let enrolled = enrol(catalog, &native(1), NOW).await.unwrap();
+        let directory = directory(catalog).await;
+        let before = directory.snapshot();
+        let known = before.agent(enrolled.agent).unwrap();
+        let mut renamed = native(1).report;
+        renamed.hostname = "vitals-say".into();
+        assert!(report_agent(catalog, known, &renamed).await.unwrap());
+        let mut upgraded = native(1).report;
+        upgraded.version = "9.9.9".into();
+        assert!(report_agent(catalog, known, &upgraded).await.unwrap());
+        let snapshot = directory.refresh().await.unwrap();
+        let agent = snapshot.agent(enrolled.agent).unwrap();
+        assert_eq!((&*agent.hostname, &*agent.facts.version), ("vitals-say", "9.9.9"));
+        // The name of the endpoint follows what stands there, not what was known.
+        renamed.hostname = "again".into();
+        assert!(report_agent(catalog, known, &renamed).await.unwrap());
+        let snapshot = directory.refresh().await.unwrap();
+        assert_eq!(&*snapshot.endpoint(enrolled.endpoint).unwrap().name, "again");
+    }
+}
+
+#[tokio::test]
 async fn labels_are_made_given_taken_and_deleted() {
     for temp in TempCatalog::both().await.unwrap() {
         let catalog = &temp.catalog;

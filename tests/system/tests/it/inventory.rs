@@ -34,10 +34,10 @@ fn an_osquery_endpoint_is_known_checked_and_labelled() -> anyhow::Result<()> {
     let mut shown = serde_json::Value::Null;
     wait_for("vitals", SOON, || {
         shown = server.json(&["endpoint", "show", "1"])?;
-        Ok(shown["vitals"]["system"].is_array().then_some(()))
+        // It bears the name that its vitals tell, as soon as the worker has written both.
+        let hostname = &shown["vitals"]["system"][0]["hostname"];
+        Ok((hostname.is_string() && *hostname == shown["name"]).then_some(()))
     })?;
-    // It bears the name that its vitals tell.
-    assert_eq!(shown["vitals"]["system"][0]["hostname"], shown["name"], "{shown}");
     let users = server.list(&["endpoint", "users", "1"])?;
     assert!(users.iter().any(|user| user["username"] == "root"), "{users:?}");
     wait_for("policies", SOON, || {

@@ -19,6 +19,8 @@ const HOSTS: u64 = 10;
 /// As an operator runs it: nginx tells instances whose connection it is by `X-Forwarded-For`.
 const BEHIND: &str = "listeners: {trusted_proxies: [127.0.0.9]}
 drain: {delay: 5s, spread: 2s}
+# They ask as fast as they are answered, which is more than one account may by default.
+api: {requests_per_second: 5000, requests_burst: 5000}
 ";
 
 /// What operators ask all the time, and what came of it.
