@@ -5,6 +5,7 @@ mod cluster;
 mod nats;
 mod nats_node;
 mod nats_program;
+mod pause;
 mod postgres;
 mod s3;
 mod server;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::pause::pause;
+
 /// Runs the server and says its process id. Ends it as the line it reads says, and keeps its folder;
 /// at the end of its input, which comes however the test process ends, it kills and removes.
 const GUARD: &str = r#"dir=$1; shift; "$@" >>"$dir/output" 2>&1 & server=$!; echo $server
@@ -97,22 +99,11 @@ impl Node {
         kill_process(running.pid, signal).context("signal a NATS server")
     }
 
-    /// Stops its time and waits until all of its threads stand still.
+    /// Stops its time.
     pub(crate) fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::STOP)?;
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        let tasks = format!("/proc/{}/task", self.pid().unwrap_or_default());
-        loop {
-            let stands = |task: &std::fs::DirEntry| {
-                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't']))
-            };
-            if std::fs::read_dir(&tasks)?.flatten().all(|task| stands(&task)) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "{} does not stand still", self.name);
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let running = self.running.as_ref();
+        let running = running.with_context(|| format!("{} does not run", self.name))?;
+        pause(running.pid)
     }
 
     /// Ends the process by this signal and keeps its folder.

@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::pause::pause;
 use crate::steady_port;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -144,7 +145,7 @@ impl S3 {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::STOP)
+        pause(self.running.as_ref().context("the S3 server does not run")?.pid)
     }
 
     /// Lets it go on.

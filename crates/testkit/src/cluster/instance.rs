@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::network::{Network, PORTS};
 use super::options::InstanceOptions;
 use super::spawn;
+use crate::pause::pause;
 use crate::{steady_port, wait_for};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -209,7 +210,7 @@ impl Instance {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::STOP)
+        pause(self.process()?)
     }
 
     /// Lets its time go on (SIGCONT).
@@ -225,9 +226,12 @@ impl Instance {
     /// # Errors
     /// When it does not run.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill_process(self.process()?, signal)?)
+    }
+
+    fn process(&self) -> anyhow::Result<Pid> {
         let pid = self.pid().with_context(|| format!("{} does not run", self.name))?;
-        let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;
-        Ok(kill_process(pid, signal)?)
+        Pid::from_raw(i32::try_from(pid)?).context("a process id")
     }
 
     /// Its process id, while it runs.

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Postgres, log_of};
+use crate::pause::pause;
 use crate::wait_for;
 
 /// How long a server may take to start, to recover or to end.
@@ -66,7 +67,12 @@ impl Postgres {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::STOP).map(drop)
+        let all = self.signal(Signal::STOP)?;
+        let (server, children) = all.split_first().context("the server does not run")?;
+        pause(*server)?;
+        // One that has ended by itself answers nobody either.
+        children.iter().for_each(|child| _ = pause(*child));
+        Ok(())
     }
 
     /// Lets a paused server go on.
