@@ -49,11 +49,11 @@ fn measure(what: &str, body: &Bytes) {
     for _ in 0..ROUNDS {
         let request =
             LogRequest::parse(&Body::whole(black_box(body).clone())).expect("it is a log");
-        black_box(wire::log(&request));
+        black_box(wire::log(request));
     }
     let front = begun.elapsed();
     let request = LogRequest::parse(&Body::whole(body.clone())).expect("it is a log");
-    let payload = wire::log(&request);
+    let payload = wire::log(request);
     let begun = Instant::now();
     for _ in 0..ROUNDS {
         let facts = OsqueryDecoder.decode(&record, black_box(&payload).clone());

@@ -31,7 +31,7 @@ pub fn fuzz_decode(data: &[u8]) {
 
 fn bodies(body: &Body) {
     if let Ok(log) = LogRequest::parse(body) {
-        check(&decode(wire::log(&log)).expect("an accepted log reads back"));
+        check(&decode(wire::log(log)).expect("an accepted log reads back"));
     }
     if let Ok(write) = WriteRequest::parse(body) {
         check(&decode(wire::write(&write)).expect("an accepted write reads back"));

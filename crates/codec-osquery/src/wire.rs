@@ -13,7 +13,7 @@
 //!
 //! Text is UTF-8 by then. A payload is one record, so what must be folded together is one payload.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use muster_types::{Format, UploadNo};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -80,15 +80,31 @@ fn is_zero<T: PartialEq + Default>(n: &T) -> bool {
 }
 
 /// The lines of a log request. Class `Scheduled` for results, `Status` for status lines.
+///
+/// Made in the memory of the body when nobody else holds that, and a copy otherwise.
 #[must_use]
-pub fn log(request: &LogRequest) -> Bytes {
+pub fn log(request: LogRequest) -> Bytes {
     let kind = match request.log_type {
         LogType::Result => Kind::ResultLog,
         LogType::Status => Kind::StatusLog,
     };
-    let mut out = head(kind, request.data.len() + 2);
+    let LogRequest { text, lines, .. } = request;
+    // Lines stand in a list, and that in an object: there are brackets to write over.
+    let has_room = lines.start > HEAD && lines.end < text.len();
+    let text = match text.try_into_mut() {
+        Ok(mut body) if has_room => {
+            body.truncate(lines.end + 1);
+            body.advance(lines.start - HEAD - 1);
+            body[..=HEAD].copy_from_slice(&[VERSION, kind as u8, b'[']);
+            body[HEAD + 1 + lines.len()] = b']';
+            return body.freeze();
+        }
+        Ok(body) => body.freeze(),
+        Err(shared) => shared,
+    };
+    let mut out = head(kind, lines.len() + 2);
     out.put_u8(b'[');
-    out.put_slice(&request.data);
+    out.put_slice(&text[lines]);
     out.put_u8(b']');
     out.freeze()
 }
@@ -139,8 +155,11 @@ pub fn dropped(source: &str, message: &str) -> Bytes {
     out.freeze()
 }
 
+/// Bytes before the content.
+const HEAD: usize = 2;
+
 fn head(kind: Kind, size: usize) -> BytesMut {
-    let mut out = BytesMut::with_capacity(2 + size);
+    let mut out = BytesMut::with_capacity(HEAD + size);
     out.put_u8(VERSION);
     out.put_u8(kind as u8);
     out

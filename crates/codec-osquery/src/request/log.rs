@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::scan::{entries, member};
-use super::{Error, share, utf8};
+use super::{Error, utf8};
 use crate::body::{Body, lossy};
 use crate::lenient::Text;
 
@@ -36,14 +36,16 @@ impl LogType {
 }
 
 /// Lines of one log, not read yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct LogRequest {
     /// Empty when it stands in the header only, or was cut off.
     pub node_key: String,
     /// Which log.
     pub log_type: LogType,
-    /// The lines that are taken, as JSON with commas between them: shared with the body.
-    pub data: Bytes,
+    /// The body as text; all of it, so that it can become the payload where it is.
+    pub(crate) text: Bytes,
+    /// Where in it the lines stand that are taken, as JSON with commas between them.
+    pub(crate) lines: Range<usize>,
     /// How many those are.
     pub line_count: u32,
     /// What was over a cap; to be recorded, never refused: a refused body comes for ever.
@@ -100,6 +102,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Lines<'a> {
 }
 
 impl LogRequest {
+    /// The lines that are taken, as JSON with commas between them.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.text[self.lines.clone()]
+    }
+
     /// Reads a body. Of one that was cut, the lines that are whole are taken; its log type stands at
     /// its end, and is `result` when that was not kept, because only results grow so large.
     ///
@@ -108,26 +116,27 @@ impl LogRequest {
     pub fn parse(body: &Body) -> Result<Self, Error> {
         let text = lossy(&body.head);
         if body.is_cut() {
-            return Self::parse_cut(body, &text);
+            return Self::parse_cut(body, text);
         }
         let Members { data, log_type, node_key } = serde_json::from_str(utf8(&text)?)?;
         let lines = data.unwrap_or_default();
         let over = lines.all - u64::from(lines.taken);
+        let at = |part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
+        let taken = lines.first.zip(lines.last);
+        let taken = taken.map_or(0..0, |(first, last)| at(first)..at(last) + last.len());
         Ok(Self {
             node_key: node_key.0.into_owned(),
             log_type: LogType::of(&log_type.0)?,
-            data: lines.first.zip(lines.last).map_or_else(Bytes::new, |(first, last)| {
-                let (first, last) = (share(&text, first), share(&text, last));
-                between(&text, &first, &last)
-            }),
+            lines: taken,
             line_count: lines.taken,
             dropped: (over > 0)
                 .then(|| format!("{over} lines of one request beyond {LINES_MAX} were dropped")),
+            text,
         })
     }
 
-    fn parse_cut(body: &Body, text: &Bytes) -> Result<Self, Error> {
-        let head = utf8(text)?;
+    fn parse_cut(body: &Body, text: Bytes) -> Result<Self, Error> {
+        let head = utf8(&text)?;
         let from = member(head, "data", '[').ok_or(Error::Member("data"))?;
         // Cut out by brackets alone: up to the first that is no JSON.
         let is_json =
@@ -147,20 +156,14 @@ impl LogRequest {
         Ok(Self {
             node_key: end.node_key.0.into_owned(),
             log_type,
-            data: text.slice(from..to),
+            lines: from..to,
             line_count,
             dropped: Some(format!(
                 "a request of {} bytes was over the limit: {line_count} lines were taken, \
                  {lost} bytes dropped",
                 body.byte_count
             )),
+            text,
         })
     }
-}
-
-/// From the start of `first` to the end of `last`, both parts of `whole`.
-fn between(whole: &Bytes, first: &Bytes, last: &Bytes) -> Bytes {
-    let base = whole.as_ptr() as usize;
-    let (from, to) = (first.as_ptr() as usize - base, last.as_ptr() as usize - base + last.len());
-    whole.slice(from..to)
 }

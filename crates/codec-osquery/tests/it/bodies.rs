@@ -29,7 +29,7 @@ fn bytes_that_are_not_utf8_cost_a_character_and_nothing_else() {
     let body = b"{\"data\":[{\"name\":\"q\",\"action\":\"snapshot\",\"snapshot\":[{\"p\":\"a\xff\xfeb\"}]}],\"log_type\":\"result\",\"node_key\":\"k\"}";
     let log = LogRequest::parse(&whole(body)).unwrap();
     assert_eq!((log.line_count, &*log.node_key), (1, "k"));
-    let facts = decode(wire::log(&log)).unwrap();
+    let facts = decode(wire::log(log)).unwrap();
     assert_eq!(texts(&facts.items[0]), ["{\"p\":\"a\u{fffd}\u{fffd}b\"}"]);
 }
 
@@ -39,16 +39,32 @@ fn an_empty_log_is_a_log() {
         let body = format!(r#"{{"data":{data},"log_type":"status","node_key":"k"}}"#);
         let log = LogRequest::parse(&whole(body)).unwrap();
         assert_eq!((log.log_type, log.line_count), (LogType::Status, 0));
-        assert!(decode(wire::log(&log)).unwrap().items.is_empty());
+        assert!(decode(wire::log(log)).unwrap().items.is_empty());
     }
 }
 
 #[test]
 fn a_stored_log_holds_no_node_key() {
     let log = LogRequest::parse(&whole(log_of(3))).unwrap();
-    let payload = wire::log(&log);
+    let payload = wire::log(log);
     assert!(!payload.windows(4).any(|window| window == b"\"key"));
     assert_eq!(payload[..2], [wire::VERSION, wire::Kind::ResultLog as u8]);
+}
+
+#[test]
+fn a_payload_stands_where_its_body_stood() {
+    let spaced = format!(" {{ \"data\" : [\n {LINE} , {LINE} ] , \"log_type\":\"result\"}}");
+    for text in [log_of(3), spaced, format!(r#"{{"log_type":"result","data":[{LINE}]}}"#)] {
+        let body = whole(text);
+        let (from, to) = (body.head.as_ptr(), body.head.as_ptr_range().end);
+        let copied = wire::log(LogRequest::parse(&body).unwrap());
+        assert!(!(from..to).contains(&copied.as_ptr()), "somebody else has the body");
+        let request = LogRequest::parse(&body).unwrap();
+        drop(body);
+        let payload = wire::log(request);
+        assert!((from..to).contains(&payload.as_ptr()), "nobody else has it");
+        assert_eq!(payload, copied);
+    }
 }
 
 #[test]
@@ -58,7 +74,7 @@ fn of_a_log_over_the_cap_the_whole_lines_are_taken() {
     let log = LogRequest::parse(&body).unwrap();
     assert_eq!((log.line_count, &*log.node_key, log.log_type), (4, "key", LogType::Result));
     assert!(log.dropped.as_deref().unwrap().contains("4 lines were taken"), "{log:?}");
-    assert_eq!(decode(wire::log(&log)).unwrap().items.len(), 4);
+    assert_eq!(decode(wire::log(log)).unwrap().items.len(), 4);
 }
 
 #[test]
@@ -66,7 +82,7 @@ fn lines_that_only_look_whole_do_not_spoil_those_before_them() {
     let text = format!(r#"{{"data":[{LINE},{{bad}},{LINE},{LINE}"#);
     let log = LogRequest::parse(&Body::cut(text.into(), Bytes::new(), 1 << 20)).unwrap();
     assert_eq!(log.line_count, 1);
-    assert_eq!(decode(wire::log(&log)).unwrap().items.len(), 1);
+    assert_eq!(decode(wire::log(log)).unwrap().items.len(), 1);
 }
 
 #[test]
@@ -84,7 +100,7 @@ fn too_many_lines_are_cut_and_told() {
     let log = LogRequest::parse(&whole(body)).unwrap();
     assert_eq!(log.line_count, LINES_MAX);
     assert!(log.dropped.as_deref().unwrap().starts_with("5 lines"));
-    let facts = decode(wire::log(&log)).unwrap();
+    let facts = decode(wire::log(log)).unwrap();
     assert!(
         matches!(facts.repeat, Repeat::Lines { lines, .. } if lines.len() == LINES_MAX as usize)
     );

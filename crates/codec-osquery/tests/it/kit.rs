@@ -31,7 +31,7 @@ pub fn results(lines: &[String]) -> Facts {
 pub fn log(log_type: &str, lines: &[String]) -> Facts {
     let body =
         format!(r#"{{"data":[{}],"log_type":"{log_type}","node_key":"k"}}"#, lines.join(","));
-    decode(wire::log(&LogRequest::parse(&whole(body)).unwrap())).unwrap()
+    decode(wire::log(LogRequest::parse(&whole(body)).unwrap())).unwrap()
 }
 
 pub fn write(body: &str) -> Vec<Fact> {

@@ -23,7 +23,7 @@ impl Osquery {
                 let request = LogRequest::parse(&body);
                 let request = request.map_err(|error| (error, unread_key(post, &body.head)))?;
                 let flags = match request.log_type {
-                    LogType::Result => capabilities::flags(&request.data),
+                    LogType::Result => capabilities::flags(request.data()),
                     LogType::Status => None,
                 };
                 Ok((request, flags))
@@ -37,18 +37,18 @@ impl Osquery {
             Some(caller) => caller,
             None => self.caller(&post, &request.node_key, now)?,
         };
-        let offer = post.introduced(request.data.len());
+        let (length, line_count) = (request.data().len(), request.line_count);
+        let offer = post.introduced(length);
         let class = match request.log_type {
             LogType::Result => Class::Scheduled,
             LogType::Status => Class::Status,
         };
-        let admitted =
-            self.admissions.ask_with(caller.node.agent, class, request.data.len(), offer);
+        let admitted = self.admissions.ask_with(caller.node.agent, class, length, offer);
         let (_permit, note) = match admitted {
             Admission::Go(permit) => (Some(permit), request.dropped.clone()),
             // A note would be one more of what there is no room for.
             Admission::TakeAndDrop { .. } if class == Class::Status => {
-                self.metrics.status_dropped.add(request.line_count.into());
+                self.metrics.status_dropped.add(line_count.into());
                 return Ok(taken());
             }
             Admission::TakeAndDrop { recorded } => (None, Some(recorded.to_owned())),
@@ -59,8 +59,10 @@ impl Osquery {
         };
         let message = |class, payload| Message { class, received_at: now, payload };
         let mut messages = Vec::new();
-        if _permit.is_some() && request.line_count > 0 {
-            messages.push(message(class, wire::log(&request)));
+        if _permit.is_some() && line_count > 0 {
+            // Nobody else has the body then, so that it need not be there twice.
+            drop(std::mem::take(&mut post.body));
+            messages.push(message(class, wire::log(request)));
         }
         if let Some(note) = note {
             tracing::warn!(agent = %caller.node.agent, note, "log lines dropped");

@@ -55,7 +55,14 @@ impl Osquery {
         if !request.answers.is_empty() {
             messages.push(message(class, payload));
         }
-        if let Some(note) = &request.dropped {
+        let has_details = has_details(&request);
+        let known = caller.node.known.as_deref();
+        let report =
+            known.and_then(|known| Some((known, vitals::reported(known, &request.answers)?)));
+        let dropped = request.dropped;
+        // The payload is a copy of it; it need not be there twice.
+        drop((request.answers, std::mem::take(&mut post.body)));
+        if let Some(note) = &dropped {
             tracing::warn!(agent = %agent.no, note, "answers dropped");
             messages.push(message(Class::Status, wire::dropped("distributed/write", note)));
         }
@@ -64,12 +71,10 @@ impl Osquery {
             self.ingest.append(agent, messages).await?;
         }
         self.delivery.answered(agent, tasks);
-        if has_details(&request) {
+        if has_details {
             self.details.answered();
         }
-        if let Some(known) = caller.node.known.as_deref()
-            && let Some(report) = vitals::reported(known, &request.answers)
-        {
+        if let Some((known, report)) = report {
             self.note(known, &report).await;
         }
         Ok(taken())
