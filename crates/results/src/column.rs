@@ -41,18 +41,20 @@ impl Slices {
     }
 
     fn gather(&self, ranges: &[Range<usize>]) -> Self {
+        let part = |range: &Range<usize>| {
+            self.offsets[range.start] as usize..self.offsets[range.end] as usize
+        };
+        let rows: usize = ranges.iter().map(Range::len).sum();
         let mut out = Self {
-            offsets: Vec::with_capacity(self.offsets.len()),
-            bytes: Vec::with_capacity(self.bytes.len()),
+            offsets: Vec::with_capacity(rows + 1),
+            bytes: Vec::with_capacity(ranges.iter().map(|range| part(range).len()).sum()),
         };
         out.offsets.push(0);
         for range in ranges {
-            let from = self.offsets[range.start];
-            let shift = out.offsets[out.offsets.len() - 1] - from;
+            let shift = out.offsets[out.offsets.len() - 1] - self.offsets[range.start];
             let ends = &self.offsets[range.start + 1..=range.end];
             out.offsets.extend(ends.iter().map(|end| end + shift));
-            out.bytes
-                .extend_from_slice(&self.bytes[from as usize..self.offsets[range.end] as usize]);
+            out.bytes.extend_from_slice(&self.bytes[part(range)]);
         }
         out
     }
@@ -207,52 +209,66 @@ impl Column {
     pub(crate) fn widened(self, kind: ColumnType) -> Self {
         let rows = self.valid.len();
         let (name, shown, from) = (self.name.clone(), self.shown.clone(), self.kind());
-        let old = self.into_array(rows, None);
+        let old = self.into_array(rows);
         let mut wider = Self::new(name, shown, kind);
         let new = crate::convert::convert(&old, from, kind);
         crate::convert::refill(&mut wider, &new);
         wider
     }
 
-    /// The column as an array of `rows` rows; `ranges` puts them in another order.
-    pub(crate) fn into_array(mut self, rows: usize, ranges: Option<&[Range<usize>]>) -> ArrayRef {
+    /// The column as an array of `rows` rows.
+    pub(crate) fn into_array(mut self, rows: usize) -> ArrayRef {
         self.pad(rows);
-        let Self { mut values, mut valid, .. } = self;
-        if let Some(ranges) = ranges {
-            valid = gather(&valid, ranges);
-            values = match values {
-                Values::Bool(v) => Values::Bool(gather(&v, ranges)),
-                Values::Int(v) => Values::Int(gather(&v, ranges)),
-                Values::Float(v) => Values::Float(gather(&v, ranges)),
-                Values::Time(v) => Values::Time(gather(&v, ranges)),
-                Values::Bytes(v) => Values::Bytes(v.gather(ranges)),
-                Values::Json(v) => Values::Json(v.gather(ranges)),
-                Values::Text(v) => Values::Text(v.gather(ranges)),
-            };
+        array(self.values, &self.valid)
+    }
+
+    /// Some of its rows, in this order; all of them must be filled in.
+    pub(crate) fn gathered(&self, ranges: &[Range<usize>]) -> ArrayRef {
+        let values = match &self.values {
+            Values::Bool(v) => Values::Bool(gather(v, ranges)),
+            Values::Int(v) => Values::Int(gather(v, ranges)),
+            Values::Float(v) => Values::Float(gather(v, ranges)),
+            Values::Time(v) => Values::Time(gather(v, ranges)),
+            Values::Bytes(v) => Values::Bytes(v.gather(ranges)),
+            Values::Json(v) => Values::Json(v.gather(ranges)),
+            Values::Text(v) => Values::Text(v.gather(ranges)),
+        };
+        array(values, &gather(&self.valid, ranges))
+    }
+
+    /// Length of the variable part of some rows.
+    pub(crate) fn slice_bytes_of(&self, rows: &Range<usize>) -> usize {
+        match &self.values {
+            Values::Bytes(v) | Values::Json(v) | Values::Text(v) => {
+                (v.offsets[rows.end] - v.offsets[rows.start]) as usize
+            }
+            _ => 0,
         }
-        let nulls =
-            valid.contains(&false).then(|| NullBuffer::new(BooleanBuffer::from(valid.as_slice())));
-        match values {
-            Values::Bool(v) => Arc::new(BooleanArray::new(v.as_slice().into(), nulls)),
-            Values::Int(v) => Arc::new(Int64Array::new(v.into(), nulls)),
-            Values::Float(v) => Arc::new(Float64Array::new(v.into(), nulls)),
-            Values::Time(v) => {
-                Arc::new(TimestampMicrosecondArray::new(v.into(), nulls).with_timezone("UTC"))
-            }
-            Values::Bytes(v) => {
-                let (offsets, bytes) = v.offsets();
-                Arc::new(BinaryArray::new(offsets, bytes, nulls))
-            }
-            Values::Json(v) | Values::Text(v) => {
-                let (offsets, bytes) = v.offsets();
-                Arc::new(StringArray::new(offsets, bytes, nulls))
-            }
+    }
+}
+
+fn array(values: Values, valid: &[bool]) -> ArrayRef {
+    let nulls = valid.contains(&false).then(|| NullBuffer::new(BooleanBuffer::from(valid)));
+    match values {
+        Values::Bool(v) => Arc::new(BooleanArray::new(v.as_slice().into(), nulls)),
+        Values::Int(v) => Arc::new(Int64Array::new(v.into(), nulls)),
+        Values::Float(v) => Arc::new(Float64Array::new(v.into(), nulls)),
+        Values::Time(v) => {
+            Arc::new(TimestampMicrosecondArray::new(v.into(), nulls).with_timezone("UTC"))
+        }
+        Values::Bytes(v) => {
+            let (offsets, bytes) = v.offsets();
+            Arc::new(BinaryArray::new(offsets, bytes, nulls))
+        }
+        Values::Json(v) | Values::Text(v) => {
+            let (offsets, bytes) = v.offsets();
+            Arc::new(StringArray::new(offsets, bytes, nulls))
         }
     }
 }
 
 fn gather<T: Copy>(values: &[T], ranges: &[Range<usize>]) -> Vec<T> {
-    let mut out = Vec::with_capacity(values.len());
+    let mut out = Vec::with_capacity(ranges.iter().map(Range::len).sum());
     for range in ranges {
         out.extend_from_slice(&values[range.clone()]);
     }

@@ -14,6 +14,7 @@ use parquet::schema::types::ColumnPath;
 
 use crate::buffer::TableBuffer;
 use crate::builder::PartKey;
+use crate::column::Column;
 use crate::current::Layout;
 use crate::system::{self, Run, time_type};
 use crate::table::{PartInfo, RowClass};
@@ -58,6 +59,9 @@ pub fn column_types(schema: &Schema, metadata: Option<&Vec<KeyValue>>) -> Vec<Co
     })
     .collect()
 }
+
+/// Bytes of text of a piece of a part whose rows move; the rows of one message stay together.
+const MOVED_BYTES: usize = 8 << 20;
 
 /// How much is written besides the values: small parts are read whole, large ones in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +128,7 @@ impl TableBuffer {
         let part = self.describe(key);
         let order = sort(&mut self.runs, part.class);
         let current = part.class == RowClass::Current;
-        let (mut columns, hidden) = if current {
+        let (columns, hidden) = if current {
             system::current_columns(&self.runs, rows, &self.sources)
         } else {
             let mut columns = system::columns(&self.runs, rows, &self.sources);
@@ -139,19 +143,26 @@ impl TableBuffer {
                 json.push(column.name.clone());
             }
         }
-        let own = std::mem::take(&mut self.columns);
-        columns
-            .extend(own.into_iter().filter_map(|column| finished(column, rows, order.as_deref())));
-        columns.extend(hidden);
+        let whole = |(field, array)| (field, Source::Whole(array));
+        let mut columns: Vec<_> = columns.into_iter().map(whole).collect();
+        columns.extend(std::mem::take(&mut self.columns).into_iter().filter_map(own));
+        columns.extend(hidden.into_iter().map(whole));
         let kept = [self.raw, self.extra].into_iter().filter(|_| !current);
-        columns.extend(kept.filter_map(|column| finished(column, rows, order.as_deref())));
-        let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+        columns.extend(kept.filter_map(own));
+        let (fields, sources): (Vec<Field>, Vec<Source>) = columns.into_iter().unzip();
         let schema = Arc::new(Schema::new(fields));
-        let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
-            .map_err(parquet::errors::ParquetError::from)?;
         let json: Vec<&str> = json.iter().map(String::as_str).collect();
-        let mut file = FileWriter::new(schema, &json, layout.as_ref(), Purpose::Fresh)?;
-        file.write(&batch)?;
+        let mut file =
+            FileWriter::new(Arc::clone(&schema), &json, layout.as_ref(), Purpose::Fresh)?;
+        let mut write = |arrays| {
+            let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
+                .map_err(parquet::errors::ParquetError::from)?;
+            file.write(&batch)
+        };
+        match order {
+            None => write(sources.into_iter().map(|source| source.into_array(rows)).collect())?,
+            Some(order) => moved(sources, rows, &order, write)?,
+        }
         Ok((part, file.finish()?))
     }
 
@@ -181,17 +192,68 @@ impl TableBuffer {
     }
 }
 
+/// A column on its way into a file.
+enum Source {
+    /// In the order of the file.
+    Whole(ArrayRef),
+    /// As rows came.
+    Own(Column),
+}
+
+impl Source {
+    fn into_array(self, rows: usize) -> ArrayRef {
+        match self {
+            Self::Whole(array) => array,
+            Self::Own(column) => column.into_array(rows),
+        }
+    }
+}
+
 /// A column without any value is left out of the file.
-fn finished(
-    column: crate::column::Column,
-    rows: usize,
-    order: Option<&[Range<usize>]>,
-) -> Option<(Field, ArrayRef)> {
+fn own(column: Column) -> Option<(Field, Source)> {
     if column.is_null() {
         return None;
     }
     let field = Field::new(column.name.clone(), data_type(column.kind()), true);
-    Some((field, column.into_array(rows, order)))
+    Some((field, Source::Own(column)))
+}
+
+/// Writes rows in another order than they came in. Piece by piece, because moved rows are a copy.
+fn moved(
+    mut sources: Vec<Source>,
+    rows: usize,
+    order: &[Range<usize>],
+    mut write: impl FnMut(Vec<ArrayRef>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for source in &mut sources {
+        if let Source::Own(column) = source {
+            column.pad(rows);
+        }
+    }
+    let length = |range: &Range<usize>| -> usize {
+        let of = |source: &Source| match source {
+            Source::Whole(_) => 0,
+            Source::Own(column) => column.slice_bytes_of(range),
+        };
+        sources.iter().map(of).sum()
+    };
+    let (mut row, mut left) = (0, order);
+    while !left.is_empty() {
+        let mut bytes = 0;
+        let fits = |range: &&Range<usize>| {
+            bytes += length(range);
+            bytes <= MOVED_BYTES
+        };
+        let (piece, rest) = left.split_at(left.iter().take_while(fits).count().max(1));
+        let count = piece.iter().map(Range::len).sum();
+        let array = |source: &Source| match source {
+            Source::Whole(array) => array.slice(row, count),
+            Source::Own(column) => column.gathered(piece),
+        };
+        write(sources.iter().map(array).collect())?;
+        (row, left) = (row + count, rest);
+    }
+    Ok(())
 }
 
 /// Puts the runs in the order of their class; where rows must move, from where.

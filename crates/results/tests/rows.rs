@@ -202,6 +202,26 @@ fn rows_stand_in_the_order_of_their_class() {
 }
 
 #[test]
+fn rows_that_move_in_several_pieces_keep_their_places() {
+    let spec = spec(&[("s", ColumnType::Text), ("n", ColumnType::Int)], false);
+    let mut builder = SegmentBuilder::new();
+    for agent in (1..=40_u32).rev() {
+        let (long, format) = ("x".repeat(300_000), RowFormat::Array);
+        let body = format!(r#"[{{"s":"{agent}-{long}","n":{agent}}},{{"s":"{agent}"}}]"#);
+        builder.append_json(&spec, &meta(agent, 9), format, body.as_bytes()).unwrap();
+    }
+    let batch = read(builder);
+    let (agents, s, n) = (column(&batch, "agent"), column(&batch, "s"), column(&batch, "n"));
+    assert_eq!(agents.len(), 80);
+    for (at, agent) in (1..=40_u32).flat_map(|agent| [agent, agent]).enumerate() {
+        let agent = agent.to_string();
+        assert_eq!(agents[at].as_deref(), Some(&*agent));
+        assert_eq!(s[at].as_deref().unwrap().split('-').next(), Some(&*agent));
+        assert_eq!(n[at], (at % 2 == 0).then_some(agent));
+    }
+}
+
+#[test]
 fn a_declaration_may_widen_what_is_there() {
     let mut builder = SegmentBuilder::new();
     let (ints, texts) =
