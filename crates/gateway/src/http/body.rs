@@ -57,7 +57,7 @@ pub(super) async fn collect(
             let next = (keep - kept.len()).min(kept.len().max(CHUNK_BYTES));
             room += next;
             meter.hold(room)?;
-            kept.reserve(next);
+            kept = with_room(&kept, room);
         }
         let missing = (room - kept.len()) as u64;
         more(io, &mut kept, missing).await?;
@@ -73,6 +73,14 @@ pub(super) async fn collect(
     }
     trim(&mut tail);
     Ok(Collected { body: kept.freeze(), tail: tail.freeze(), is_truncated })
+}
+
+/// The same bytes, with room for so many in all and no more: what grows by itself doubles, which nobody
+/// has counted.
+fn with_room(kept: &BytesMut, room: usize) -> BytesMut {
+    let mut larger = BytesMut::with_capacity(room);
+    larger.extend_from_slice(kept);
+    larger
 }
 
 /// At most so many bytes off the front.
