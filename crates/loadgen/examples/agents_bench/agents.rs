@@ -164,6 +164,8 @@ fn tasks(
     // A first one that does not count: code and tables are read in.
     rounds::to_all(pid, api, fleet)?;
     for _ in 0..options.rounds {
+        std::thread::sleep(rounds::ENDED);
+        measure::settle(pid, Duration::from_secs(20))?;
         run.to_all.push(rounds::to_all(pid, api, fleet)?);
         if let Some(bare) = &mut bare {
             run.bare.push(bare.ask_all()?);

@@ -17,6 +17,17 @@ use crate::measure::{self, Cpu};
 /// After the last agent has a task, what follows it (facts, the fold) is counted this long.
 const TAIL: Duration = Duration::from_secs(4);
 
+/// Tasks to all of one measurement, one after the other: the kernel tells a process's time in hundredths of a
+/// second, and what an idle server does is known no better.
+const TASKS: u64 = 4;
+/// Seconds that a task to all may take: longer than a measurement, because its end, and telling everybody to stop,
+/// would be counted too. What agents have open is over before the next one.
+const OPEN: u64 = 20;
+/// Then they are over, and the server has noted it.
+pub const ENDED: Duration = Duration::from_secs(OPEN + 5);
+/// What an idle server does is counted this long.
+const IDLE: Duration = Duration::from_secs(6);
+
 /// Milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Times {
@@ -90,24 +101,25 @@ pub fn single(found: &[(i64, i64, i64)]) -> Single {
     }
 }
 
-/// A task to all.
+/// Tasks to all.
 #[derive(Clone, Debug, Serialize)]
 pub struct ToAll {
     /// From acceptance (bare: from the word) to each agent.
     pub times: Times,
-    /// Microseconds of processor time per agent, all of the process, above what it uses idle.
+    /// Microseconds of processor time per agent and task, all of the process, above what it uses idle.
     pub cpu_micros: f64,
     /// The same by names of threads.
     pub threads: std::collections::BTreeMap<String, f64>,
 }
 
+/// What `work` takes of a process, in this many parts.
 fn used(
     pid: u32,
-    agents: u64,
+    parts: u64,
     work: impl FnOnce() -> anyhow::Result<Times>,
 ) -> anyhow::Result<ToAll> {
     let (start, began) = (measure::cpu(pid)?, Instant::now());
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(IDLE);
     let (before, idle_time) = (measure::cpu(pid)?, began.elapsed());
     let idle = before.since(&start);
     let began = Instant::now();
@@ -115,7 +127,7 @@ fn used(
     std::thread::sleep(TAIL);
     let share = began.elapsed().as_secs_f64() / idle_time.as_secs_f64();
     let used: Cpu = measure::cpu(pid)?.since(&before).above(&idle, share);
-    let each = |seconds: f64| seconds * 1e6 / agents as f64;
+    let each = |seconds: f64| seconds * 1e6 / parts as f64;
     let threads = used.threads.into_iter().map(|(name, seconds)| (name, each(seconds)));
     Ok(ToAll {
         times,
@@ -124,15 +136,17 @@ fn used(
     })
 }
 
-/// One task to all by Muster. The fleet must be mute.
+/// Tasks to all by Muster. The fleet must be mute.
 pub fn to_all(pid: u32, api: &Api, fleet: &mut Fleet) -> anyhow::Result<ToAll> {
     fleet.report()?;
-    let agents = fleet.len;
-    used(pid, agents, || {
-        api.warm()?;
-        let asked = api.query(&json!({}), 8)?;
-        let received = received(fleet, asked.no)?;
-        Ok(Times::of(received.into_iter().map(|at| at - asked.accepted).collect()))
+    used(pid, fleet.len * TASKS, || {
+        let mut times = Vec::new();
+        for _ in 0..TASKS {
+            api.warm()?;
+            let asked = api.query(&json!({}), OPEN)?;
+            times.extend(received(fleet, asked.no)?.into_iter().map(|at| at - asked.accepted));
+        }
+        Ok(Times::of(times))
     })
 }
 
@@ -184,17 +198,20 @@ impl Bare {
         measure::memory(self.child.id())
     }
 
-    /// One task to all.
+    /// Tasks to all.
     pub fn ask_all(&mut self) -> anyhow::Result<ToAll> {
-        self.sent += 1;
-        let (no, pid, agents) = (self.sent, self.child.id(), self.fleet.len);
-        let words = self.child.stdin.as_mut().context("no input")?;
-        let (answers, fleet) = (&mut self.answers, &mut self.fleet);
-        used(pid, agents, || {
-            let began = measure::now();
-            writeln!(words, "send {no}")?;
-            answers.next().context("the bare server ended")??;
-            Ok(Times::of(received(fleet, no)?.into_iter().map(|at| at - began).collect()))
+        let Self { child, answers, fleet, sent } = self;
+        let (pid, words) = (child.id(), child.stdin.as_mut().context("no input")?);
+        used(pid, fleet.len * TASKS, || {
+            let mut times = Vec::new();
+            for _ in 0..TASKS {
+                *sent += 1;
+                let began = measure::now();
+                writeln!(words, "send {sent}")?;
+                answers.next().context("the bare server ended")??;
+                times.extend(received(fleet, *sent)?.into_iter().map(|at| at - began));
+            }
+            Ok(Times::of(times))
         })
     }
 }
