@@ -141,7 +141,11 @@ impl Presence {
     /// Whether it is connected here, or was heard of elsewhere or by a poll within [`FRESH`].
     #[must_use]
     pub fn is_online(&self, agent: AgentNo) -> bool {
-        self.online_at(agent, self.seconds())
+        // Who is linked needs no look at the clock, and all of a fleet are asked for.
+        self.inner
+            .slots
+            .get(agent.0)
+            .is_some_and(|slot| slot.is_linked() || slot.is_online(self.seconds()))
     }
 
     /// Whether it was heard of at another instance within [`FRESH`], and has not said good-bye there. An
@@ -196,10 +200,6 @@ impl Presence {
         service::run(&self.inner, &catalog, &*bus, &shutdown).await;
     }
 
-    fn online_at(&self, agent: AgentNo, now: u32) -> bool {
-        self.inner.slots.get(agent.0).is_some_and(|slot| slot.is_online(now))
-    }
-
     fn seconds(&self) -> u32 {
         seconds(self.inner.clock.now())
     }
@@ -214,8 +214,12 @@ impl Presence {
 }
 
 impl Slot {
-    fn is_online(&self, now: u32) -> bool {
+    fn is_linked(&self) -> bool {
         self.links.load(Ordering::Acquire) > 0
+    }
+
+    fn is_online(&self, now: u32) -> bool {
+        self.is_linked()
             || (is_fresh(self.here.load(Ordering::Relaxed), now)
                 && !self.left.load(Ordering::Relaxed))
             || is_fresh(self.elsewhere.load(Ordering::Relaxed), now)

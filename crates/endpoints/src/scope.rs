@@ -69,7 +69,19 @@ impl PreparedScope {
     /// that leaves out a label that is gone.
     #[must_use]
     pub fn endpoints(&self, snapshot: &Snapshot, org: OrgId, live: &dyn Live) -> RoaringBitmap {
-        let mut set = self.candidates(snapshot, org);
+        self.endpoints_beside(&RoaringBitmap::new(), snapshot, org, live)
+    }
+
+    /// The same without those of `known`, at which it does not even look.
+    #[must_use]
+    pub fn endpoints_beside(
+        &self,
+        known: &RoaringBitmap,
+        snapshot: &Snapshot,
+        org: OrgId,
+        live: &dyn Live,
+    ) -> RoaringBitmap {
+        let mut set = self.candidates(snapshot, org) - known;
         for name in &self.spec.exclude_labels {
             match snapshot.label(org, name) {
                 Some(label) => set -= &label.members,
@@ -95,7 +107,7 @@ impl PreparedScope {
             snapshot.endpoints.get(*no).is_some_and(|e| e.org == org && e.deleted_at.is_none())
         };
         let mut set: RoaringBitmap = if self.spec.endpoints.is_empty() {
-            snapshot.endpoints(org).map(|endpoint| endpoint.no.0).collect()
+            snapshot.everybody(org)
         } else {
             self.spec.endpoints.iter().map(|no| no.0).filter(known).collect()
         };

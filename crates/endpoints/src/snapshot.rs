@@ -1,9 +1,10 @@
 //! The directory at one moment: cheap to copy, read without a lock.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use muster_types::{AgentNo, EndpointNo, LabelNo, OrgId};
+use roaring::RoaringBitmap;
 
 use crate::model::{Agent, AgentFacts, AgentState, Endpoint, Label, capability};
 use crate::table::Table;
@@ -16,6 +17,18 @@ pub struct Snapshot {
     pub(crate) agents: Table<Agent>,
     pub(crate) labels: BTreeMap<LabelNo, Arc<Label>>,
     pub(crate) facts: HashSet<Arc<AgentFacts>>,
+    pub(crate) everybody: Everybody,
+}
+
+/// The numbers of all endpoints that are not deleted, by organisation: counted when first asked for, because
+/// every hunt asks. A copy of a snapshot is made to be changed, and counts anew.
+#[derive(Debug, Default)]
+pub(crate) struct Everybody(OnceLock<BTreeMap<OrgId, RoaringBitmap>>);
+
+impl Clone for Everybody {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Snapshot {
@@ -46,6 +59,18 @@ impl Snapshot {
     /// The endpoints of an organisation that are not deleted, by rising number.
     pub fn endpoints(&self, org: OrgId) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.endpoints.iter().filter(move |e| e.org == org && e.deleted_at.is_none())
+    }
+
+    /// The numbers of the endpoints of an organisation that are not deleted.
+    pub(crate) fn everybody(&self, org: OrgId) -> RoaringBitmap {
+        let counted = self.everybody.0.get_or_init(|| {
+            let mut all: BTreeMap<OrgId, RoaringBitmap> = BTreeMap::new();
+            for endpoint in self.endpoints.iter().filter(|e| e.deleted_at.is_none()) {
+                all.entry(endpoint.org).or_default().insert(endpoint.no.0);
+            }
+            all
+        });
+        counted.get(&org).cloned().unwrap_or_default()
     }
 
     /// The agents of an organisation, retired ones too, by rising number.

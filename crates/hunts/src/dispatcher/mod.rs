@@ -55,6 +55,9 @@ struct Pending {
     made_at: Option<Instant>,
     /// In scope and not recruited.
     endpoints: RoaringBitmap,
+    /// Whose agents are recruited, as of this wave and version of the directory.
+    recruited: RoaringBitmap,
+    recruited_from: Option<(u64, i64)>,
     /// The last wave of a paced hunt.
     waved: Option<Instant>,
 }
@@ -186,8 +189,13 @@ impl Dispatcher {
         let old = volatile && known.made_at.is_none_or(|at| at.elapsed() >= BUSY);
         if old || known.made_from != made_from {
             known.made_at = Some(Instant::now());
-            let scope = inner.scopes.endpoints(&entry.def, &snapshot, &inner.presence);
-            known.endpoints = &*scope - recruited_endpoints(entry, &snapshot);
+            let from = Some((entry.wave, snapshot.version()));
+            if known.recruited_from != from {
+                known.recruited = recruited_endpoints(entry, &snapshot);
+                known.recruited_from = from;
+            }
+            let (recruited, presence) = (&known.recruited, &inner.presence);
+            known.endpoints = inner.scopes.waiting(&entry.def, recruited, &snapshot, presence);
             known.made_from = made_from;
         }
         known.endpoints.clone()
