@@ -96,7 +96,8 @@ async fn sqlite_plan(pool: &sqlx::SqlitePool, s: &Statement) -> Result<Steps, sq
     for row in rows {
         let step: String = row.try_get("detail")?;
         // Table-valued functions, rows of VALUES and subqueries are as large as their input.
-        let bounded = ["VIRTUAL TABLE", "CONSTANT ROW", "(subquery", "SCAN excluded"];
+        let bounded =
+            ["VIRTUAL TABLE", "CONSTANT ROW", "ROW VALUES CLAUSE", "(subquery", "SCAN excluded"];
         if step.starts_with("SCAN ") && !bounded.iter().any(|b| step.contains(b)) {
             scans.push(step.clone());
         }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use muster_types::{Format, HuntNo, Outcome, Shard, TaskEnd, TaskId, Timestamp};
 
 use super::ShardState;
@@ -102,7 +102,7 @@ impl ShardState {
             ..=WITHOUT_SUM => 1,
             newer => newer.min(Self::FORMAT.newest),
         };
-        let mut out = BytesMut::with_capacity(16 + locals.len() * 64);
+        let mut out = Vec::with_capacity(16 + locals.len() * 128);
         out.put_u8(version);
         out.put_u8(self.shard.get());
         for local in locals {
@@ -115,11 +115,11 @@ impl ShardState {
             let sum = crc32c::crc32c(&out);
             out.put_u32_le(sum);
         }
-        out.freeze()
+        out.into()
     }
 }
 
-fn write_agent(agent: &AgentState, version: u8, out: &mut BytesMut) {
+fn write_agent(agent: &AgentState, version: u8, out: &mut Vec<u8>) {
     out.put_u8(agent.streams.len() as u8);
     for mark in &agent.streams {
         out.put_u64_le(mark.stream);
@@ -172,7 +172,7 @@ fn write_agent(agent: &AgentState, version: u8, out: &mut BytesMut) {
     }
 }
 
-fn write_source(state: &SourceState, out: &mut BytesMut) {
+fn write_source(state: &SourceState, out: &mut Vec<u8>) {
     out.put_u64_le(state.source);
     out.put_u32_le(state.generation);
     match state.known {
@@ -215,7 +215,7 @@ fn read_source(bytes: &mut Bytes) -> Result<SourceState, StateError> {
     Ok(SourceState { source, generation, known })
 }
 
-fn write_ranges(ranges: &Ranges, out: &mut BytesMut) {
+fn write_ranges(ranges: &Ranges, out: &mut Vec<u8>) {
     out.put_u8(ranges.0.len() as u8);
     for (start, end) in &ranges.0 {
         out.put_u64_le(*start);
@@ -223,7 +223,7 @@ fn write_ranges(ranges: &Ranges, out: &mut BytesMut) {
     }
 }
 
-fn write_part(part: &Part, out: &mut BytesMut) {
+fn write_part(part: &Part, out: &mut Vec<u8>) {
     out.put_u64_le(part.flow);
     out.put_u64_le(part.part);
     write_ranges(&part.seen, out);

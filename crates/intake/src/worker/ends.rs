@@ -71,13 +71,17 @@ impl Core {
     /// long before; this is for an agent that hangs, or lies.
     fn silent(&mut self, now: Timestamp, limit: usize, records: &mut Vec<Record>) {
         let mut known = std::mem::take(&mut self.silent.0);
-        // Most open tasks have time left: those cost one look into this.
+        // Most open tasks have time left, and many are of the same hunt: those cost a comparison.
         let mut timeouts: HashMap<HuntNo, Option<Duration>> = HashMap::new();
+        let mut last = (HuntNo(0), None);
         for state in self.states.values() {
             for open in state.open_tasks() {
                 let hunt = open.task.hunt;
-                let least =
-                    *timeouts.entry(hunt).or_insert_with(|| self.deps.hunts.task_timeout(hunt));
+                if last.0 != hunt {
+                    let of = || self.deps.hunts.task_timeout(hunt);
+                    last = (hunt, *timeouts.entry(hunt).or_insert_with(of));
+                }
+                let (_, least) = last;
                 if least.is_some_and(|time| now.since(open.since) <= time + GRACE) {
                     continue;
                 }

@@ -52,6 +52,12 @@ muster_catalog::statements! {
         INSERT INTO shard_delta (shard, to_pos, delta)
         VALUES ($1, $2, $3)";
 
+    /// What changed in the states of [`TOGETHER`] shards.
+    ADD_DELTAS = "
+        INSERT INTO shard_delta (shard, to_pos, delta)
+        VALUES ($1, $2, $3), ($4, $5, $6), ($7, $8, $9), ($10, $11, $12),
+            ($13, $14, $15), ($16, $17, $18), ($19, $20, $21), ($22, $23, $24)";
+
     /// What became of a hunt in all shards.
     PROGRESS = "
         SELECT shard, progress
@@ -67,7 +73,23 @@ muster_catalog::statements! {
             row_count = excluded.row_count,
             byte_count = excluded.byte_count,
             change = excluded.change";
+
+    /// The same for [`TOGETHER`] pairs of a hunt and a shard, all different.
+    SET_PROGRESSES = "
+        INSERT INTO hunt_shard (hunt_no, shard, progress, row_count, byte_count, change)
+        VALUES ($1, $2, $3, $4, $5, $41), ($6, $7, $8, $9, $10, $41),
+            ($11, $12, $13, $14, $15, $41), ($16, $17, $18, $19, $20, $41),
+            ($21, $22, $23, $24, $25, $41), ($26, $27, $28, $29, $30, $41),
+            ($31, $32, $33, $34, $35, $41), ($36, $37, $38, $39, $40, $41)
+        ON CONFLICT (hunt_no, shard) DO UPDATE SET
+            progress = excluded.progress,
+            row_count = excluded.row_count,
+            byte_count = excluded.byte_count,
+            change = excluded.change";
 }
+
+/// Rows of one statement: with one each, a commit of all shards would wait for the database two hundred times.
+const TOGETHER: usize = 8;
 
 /// A shard that was taken over.
 #[derive(Debug)]
@@ -193,13 +215,19 @@ pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<Option
         if tx.execute(&ADVANCE, args).await? != 1 {
             return Err(Error::Fenced(cut.shard));
         }
-        match &cut.base {
-            None => _ = tx.execute(&ADD_DELTA, args![cut.shard, cut.to, &cut.delta[..]]).await?,
-            Some(base) => {
-                tx.execute(&SET_BASE, args![cut.shard, &*base.object, cut.to]).await?;
-                tx.execute(&DROP_DELTAS, args![cut.shard, cut.to]).await?;
-            }
+        if let Some(base) = &cut.base {
+            tx.execute(&SET_BASE, args![cut.shard, &*base.object, cut.to]).await?;
+            tx.execute(&DROP_DELTAS, args![cut.shard, cut.to]).await?;
         }
+    }
+    let deltas: Vec<&ShardCut> = shards.iter().filter(|cut| cut.base.is_none()).collect();
+    let (together, single) = deltas.as_chunks::<TOGETHER>();
+    let delta = |cut: &&ShardCut| args![cut.shard, cut.to, &cut.delta[..]];
+    for cuts in together {
+        tx.execute(&ADD_DELTAS, cuts.iter().flat_map(delta).collect()).await?;
+    }
+    for cut in single {
+        tx.execute(&ADD_DELTA, delta(cut)).await?;
     }
     if let Some(new) = segment {
         manifest::add_segment(tx, &new.object, 0, writer, at, new.byte_count, &new.parts).await?;
@@ -216,10 +244,16 @@ pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<Option
         return Ok(None);
     }
     let change = tx.bump("progress").await?;
-    for (hunt, shard, progress) in progress {
-        let (rows, bytes) = (progress.row_count, progress.byte_count);
-        let args = args![*hunt, *shard, progress.encode(), rows, bytes, change];
-        tx.execute(&SET_PROGRESS, args).await?;
+    let row = |(hunt, shard, progress): &(HuntNo, Shard, ShardProgress)| {
+        args![*hunt, *shard, progress.encode(), progress.row_count, progress.byte_count]
+    };
+    let (together, single) = progress.as_chunks::<TOGETHER>();
+    for some in together {
+        let args = some.iter().flat_map(row).chain(args![change]).collect();
+        tx.execute(&SET_PROGRESSES, args).await?;
+    }
+    for one in single {
+        tx.execute(&SET_PROGRESS, row(one).into_iter().chain(args![change]).collect()).await?;
     }
     Ok(Some(change))
 }
