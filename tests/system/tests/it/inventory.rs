@@ -34,7 +34,7 @@ fn an_osquery_endpoint_is_known_checked_and_labelled() -> anyhow::Result<()> {
     let mut shown = serde_json::Value::Null;
     wait_for("vitals", SOON, || {
         shown = server.json(&["endpoint", "show", "1"])?;
-        // It bears the name that its vitals tell, as soon as the worker has written both.
+        // It bears the name that its vitals tell, once the directory has followed.
         let hostname = &shown["vitals"]["system"][0]["hostname"];
         Ok((hostname.is_string() && *hostname == shown["name"]).then_some(()))
     })?;
