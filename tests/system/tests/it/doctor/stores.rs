@@ -1,14 +1,14 @@
-//! Faults of stores that are servers of their own, and of a stream that is full: planted with the real
-//! programs, and mended where that is quick.
+//! Faults of stores that are servers of their own, of an upgrade that is not finished, and of a stream
+//! that is full: planted with the real programs, and mended where that is quick.
 
 use std::path::Path;
 
 use anyhow::ensure;
-use muster_testkit::{Nats, NatsOptions, wait_for};
+use muster_testkit::{Cluster, InstanceOptions, Nats, NatsOptions, S3, wait_for};
 use serde_json::Value;
 
 use super::{Patient, findings};
-use crate::support::{Ask, Fleet, SOON};
+use crate::support::{Ask, Fleet, Forgetful, SOON};
 
 impl Patient {
     /// The only kind of finding there is, the same through the server and beside its stores; its texts.
@@ -64,6 +64,62 @@ fn nats_that_acknowledges_before_it_is_on_disk() -> anyhow::Result<()> {
         ensure!(problem.contains("every 120 s"), "{problem}");
         ensure!(remedy.contains("sync_interval: always"), "{remedy}");
     }
+    Ok(())
+}
+
+#[test]
+fn an_archive_that_writes_over_what_is_there() -> anyhow::Result<()> {
+    let objects = S3::start()?;
+    let gateway = Forgetful::start(&objects)?;
+    let mut env = objects.env("doctor");
+    for (_, value) in &mut env {
+        *value = value.replace(&objects.endpoint(), &gateway.endpoint());
+    }
+    let patient = Patient::with(env, "")?;
+    let config = patient.config("same.yaml", |text| text);
+    patient.well(&config)?;
+    gateway.forget();
+    let told = patient.only("archive-create", &config)?;
+    for (problem, remedy) in told {
+        ensure!(problem.contains("it overwrites objects"), "{problem}");
+        ensure!(remedy.contains("honours `If-None-Match: *`"), "{remedy}");
+        ensure!(remedy.contains("no gateway before it that drops the header"), "{remedy}");
+    }
+    // Nor does a server start on it.
+    patient.cluster.instance(0).stop()?;
+    let refused = patient.cluster.instance(0).start();
+    let why = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(why.contains("this store is no archive"), "{why}");
+    Ok(())
+}
+
+#[test]
+fn an_upgrade_that_is_not_finished() -> anyhow::Result<()> {
+    const NEWER: (&str, &str) = ("MUSTER_TEST_PROGRAM", "level=2,expand,contract");
+    let (options, postgres, dir) = Patient::ground()?;
+    let env = vec![(NEWER.0.to_owned(), NEWER.1.to_owned())];
+    let newer = InstanceOptions { env: env.clone(), ..InstanceOptions::default() };
+    let mut cluster = Cluster::build(&options.with(vec![InstanceOptions::default(), newer]))?;
+    // A store that an older program made.
+    cluster.instance(0).start()?;
+    cluster.sign_in()?;
+    cluster.instance(0).stop()?;
+    cluster.instance(1).start()?;
+    let patient = Patient { cluster, postgres, at: 1, env, dir };
+    // Through the server only: the doctor beside the stores goes by the migrations of its release, and
+    // what is pending here is played.
+    let told = findings(&patient.told(None));
+    ensure!(told.len() == 1 && told[0]["id"] == "contract-pending", "{told:?}");
+    let text = |key: &str| told[0][key].as_str().unwrap_or_default();
+    ensure!(text("problem").contains("9002_test_contract"), "{told:?}");
+    ensure!(text("remedy").contains("muster migrate contract"), "{told:?}");
+    // The remedy is one.
+    let mut contract = patient.command();
+    contract.args(["migrate", "contract", "--config"]).arg(patient.cluster.config());
+    let done = contract.output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let found = findings(&patient.told(None));
+    ensure!(found.is_empty(), "{found:?}");
     Ok(())
 }
 
