@@ -1,125 +1,18 @@
-//! The state as bytes: little endian, with a version, bounded by its input.
-//!
-//! A base holds every agent of the shard, a delta those that changed; both have the same form.
-//! Reading a delta over a base replaces what it holds. A newer version is refused.
-//!
-//! Version 2 added uploads and the states of sources; where nothing of that is known, version 1 says the same
-//! in fewer bytes. Version 3 ends with a checksum: a mark that changed in a store would otherwise be believed, and
-//! rows be dropped as repeats. It is written once all instances read it.
-
-use std::collections::BTreeSet;
+//! An agent in versions 1 to 3: every number in its full width, every list with its length.
 
 use bytes::{Buf, BufMut, Bytes};
-use muster_types::{Format, HuntNo, Outcome, Shard, TaskEnd, TaskId, Timestamp};
+use muster_types::{HuntNo, Outcome, TaskEnd, TaskId, Timestamp};
 
-use super::ShardState;
-use super::agent::{
+use super::super::agent::{
     AgentState, EndedTask, Known, LogMark, MAX_ENDED, MAX_LOGS, MAX_MESSAGES, MAX_PARTS,
     MAX_RANGES, MAX_SOURCES, MAX_STREAMS, MAX_UPLOADS, OpenTask, Part, Ranges, Runs, SourceState,
     StreamMark, Upload,
 };
+use super::StateError;
+use super::read::{NO_OUTCOME, SHORT, i64, text, u8, u16, u32, u64};
 
-/// The last without a checksum.
-const WITHOUT_SUM: u8 = 2;
-const SUM_BYTES: usize = 4;
-const NO_OUTCOME: u8 = 255;
-
-/// Why bytes are no state of a shard.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StateError {
-    /// Written by a newer version.
-    #[error("shard state format {0} is newer than this version reads")]
-    Version(u8),
-    /// Of another shard.
-    #[error("shard state is of shard {found}, not {wanted}")]
-    Shard {
-        /// Which was wanted.
-        wanted: Shard,
-        /// Which it is of.
-        found: u8,
-    },
-    /// The checksum does not fit.
-    #[error("shard state is damaged: its checksum does not fit")]
-    Damaged,
-    /// Cut short or malformed.
-    #[error("shard state is malformed: {0}")]
-    Malformed(&'static str),
-}
-
-impl ShardState {
-    /// Its stored form.
-    pub const FORMAT: Format = Format { name: "shard-state", oldest: 1, untold: 2, newest: 3 };
-
-    /// Everything, as a new base that readers of this version read.
-    #[must_use]
-    pub fn encode_base(&self, version: u8) -> Bytes {
-        let locals: BTreeSet<u32> = self.agents.keys().copied().collect();
-        self.encode(&locals, version)
-    }
-
-    /// What changed since the last delta was taken, for readers of this version.
-    #[must_use]
-    pub fn take_delta(&mut self, version: u8) -> Bytes {
-        let changed = std::mem::take(&mut self.changed_agents);
-        self.encode(&changed, version)
-    }
-
-    /// Reads a base or a delta over what is there.
-    ///
-    /// # Errors
-    /// When the bytes are no state of this shard in a known version; the state is then of no use.
-    pub fn read(&mut self, mut bytes: Bytes) -> Result<(), StateError> {
-        let whole = bytes.clone();
-        let version = u8(&mut bytes)?;
-        if !Self::FORMAT.reads(version) {
-            return Err(StateError::Version(version));
-        }
-        if version > WITHOUT_SUM {
-            let end = whole.len().checked_sub(SUM_BYTES).filter(|end| *end > 0).ok_or(SHORT)?;
-            let mut sum = &whole[end..];
-            if crc32c::crc32c(&whole[..end]) != sum.get_u32_le() {
-                return Err(StateError::Damaged);
-            }
-            bytes.truncate(bytes.len() - SUM_BYTES);
-        }
-        let found = u8(&mut bytes)?;
-        if found != self.shard.get() {
-            return Err(StateError::Shard { wanted: self.shard, found });
-        }
-        while bytes.has_remaining() {
-            let local = u32(&mut bytes)?;
-            let agent = read_agent(&mut bytes, version)?;
-            self.agents.insert(local, agent);
-        }
-        Ok(())
-    }
-
-    fn encode(&self, locals: &BTreeSet<u32>, allowed: u8) -> Bytes {
-        let agents = || locals.iter().filter_map(|local| self.agents.get(local));
-        let version = match allowed {
-            // Nothing older holds it; [`Self::FORMAT`] says that every program reads this one.
-            ..=WITHOUT_SUM if agents().any(AgentState::is_of_version_2) => WITHOUT_SUM,
-            ..=WITHOUT_SUM => 1,
-            newer => newer.min(Self::FORMAT.newest),
-        };
-        let mut out = Vec::with_capacity(16 + locals.len() * 128);
-        out.put_u8(version);
-        out.put_u8(self.shard.get());
-        for local in locals {
-            if let Some(agent) = self.agents.get(local) {
-                out.put_u32_le(*local);
-                write_agent(agent, version, &mut out);
-            }
-        }
-        if version > WITHOUT_SUM {
-            let sum = crc32c::crc32c(&out);
-            out.put_u32_le(sum);
-        }
-        out.into()
-    }
-}
-
-fn write_agent(agent: &AgentState, version: u8, out: &mut Vec<u8>) {
+pub(super) fn write(local: u32, agent: &AgentState, version: u8, out: &mut Vec<u8>) {
+    out.put_u32_le(local);
     out.put_u8(agent.streams.len() as u8);
     for mark in &agent.streams {
         out.put_u64_le(mark.stream);
@@ -242,7 +135,8 @@ fn write_part(part: &Part, out: &mut Vec<u8>) {
     }
 }
 
-fn read_agent(bytes: &mut Bytes, version: u8) -> Result<AgentState, StateError> {
+pub(super) fn read(bytes: &mut Bytes, version: u8) -> Result<(u32, AgentState), StateError> {
+    let local = u32(bytes)?;
     let mut agent = AgentState::default();
     for _ in 0..count(bytes, MAX_STREAMS)? {
         agent.streams.push(StreamMark { stream: u64(bytes)?, seq: u64(bytes)? });
@@ -289,7 +183,7 @@ fn read_agent(bytes: &mut Bytes, version: u8) -> Result<AgentState, StateError> 
             agent.sources.push(read_source(bytes)?);
         }
     }
-    Ok(agent)
+    Ok((local, agent))
 }
 
 fn read_part(bytes: &mut Bytes) -> Result<Part, StateError> {
@@ -326,15 +220,9 @@ fn read_held(bytes: &mut Bytes) -> Result<(u64, TaskEnd), StateError> {
     };
     let elapsed_micros = u64(bytes)?;
     let length = u32(bytes)? as usize;
-    if length > bytes.remaining() {
-        return Err(SHORT);
-    }
-    let message = String::from_utf8(bytes.split_to(length).to_vec())
-        .map_err(|_| StateError::Malformed("text is not UTF-8"))?;
+    let message = text(bytes, length)?;
     Ok((below, TaskEnd { task, outcome, message, elapsed_micros }))
 }
-
-const SHORT: StateError = StateError::Malformed("ends early");
 
 fn count(bytes: &mut Bytes, bound: usize) -> Result<u8, StateError> {
     let count = u8(bytes)?;
@@ -342,24 +230,4 @@ fn count(bytes: &mut Bytes, bound: usize) -> Result<u8, StateError> {
         return Err(StateError::Malformed("a list is longer than its bound"));
     }
     Ok(count)
-}
-
-fn u8(bytes: &mut Bytes) -> Result<u8, StateError> {
-    bytes.try_get_u8().map_err(|_| SHORT)
-}
-
-fn u16(bytes: &mut Bytes) -> Result<u16, StateError> {
-    bytes.try_get_u16_le().map_err(|_| SHORT)
-}
-
-fn u32(bytes: &mut Bytes) -> Result<u32, StateError> {
-    bytes.try_get_u32_le().map_err(|_| SHORT)
-}
-
-fn u64(bytes: &mut Bytes) -> Result<u64, StateError> {
-    bytes.try_get_u64_le().map_err(|_| SHORT)
-}
-
-fn i64(bytes: &mut Bytes) -> Result<i64, StateError> {
-    bytes.try_get_i64_le().map_err(|_| SHORT)
 }
