@@ -7,18 +7,21 @@ use std::{env, fs};
 fn main() {
     println!("cargo::rerun-if-changed=builtin");
     let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    let mut files: Vec<(String, String)> = fs::read_dir(Path::new(&root).join("builtin"))
+    let mut names: Vec<String> = fs::read_dir(Path::new(&root).join("builtin"))
         .expect("the folder is part of the crate")
         .filter_map(|entry| {
             let path = entry.expect("a readable folder").path();
-            let name = path.file_name()?.to_str()?.strip_suffix(".yaml")?.to_owned();
-            Some((name, path.to_str()?.to_owned()))
+            Some(path.file_name()?.to_str()?.strip_suffix(".yaml")?.to_owned())
         })
         .collect();
-    files.sort();
+    names.sort();
+    // The path is made when the file is compiled, not here: a build folder that two checkouts share keeps this
+    // script's output from one of them.
+    let folder = r#"env!("CARGO_MANIFEST_DIR"), "/builtin/""#;
     let mut code = String::from("[\n");
-    for (name, path) in files {
-        writeln!(code, "    ({name:?}, include_str!({path:?})),").expect("a String takes all");
+    for name in names {
+        writeln!(code, "    ({name:?}, include_str!(concat!({folder}, {name:?}, \".yaml\"))),")
+            .expect("a String takes all");
     }
     code.push_str("]\n");
     let out = env::var("OUT_DIR").expect("cargo sets it");
