@@ -95,9 +95,16 @@ async fn sqlite_plan(pool: &sqlx::SqlitePool, s: &Statement) -> Result<Steps, sq
     let (mut text, mut scans) = (String::new(), Vec::new());
     for row in rows {
         let step: String = row.try_get("detail")?;
-        // Table-valued functions, rows of VALUES and subqueries are as large as their input.
-        let bounded =
-            ["VIRTUAL TABLE", "CONSTANT ROW", "ROW VALUES CLAUSE", "(subquery", "SCAN excluded"];
+        // Table-valued functions, rows of VALUES and subqueries are as large as their input. Rows of VALUES that
+        // a statement joins are called `given`.
+        let bounded = [
+            "VIRTUAL TABLE",
+            "CONSTANT ROW",
+            "ROW VALUES CLAUSE",
+            "(subquery",
+            "SCAN excluded",
+            "SCAN given",
+        ];
         if step.starts_with("SCAN ") && !bounded.iter().any(|b| step.contains(b)) {
             scans.push(step.clone());
         }

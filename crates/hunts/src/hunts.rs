@@ -271,6 +271,13 @@ impl Hunts {
         self.inner.index.get(no).map(|entry| entry.is_recruited(agent))
     }
 
+    /// Those among these agents that the waves in memory hold; nobody when the hunt is not in memory.
+    #[must_use]
+    pub fn recruited_among(&self, no: HuntNo, agents: &AgentSet) -> AgentSet {
+        let entry = self.inner.index.get(no);
+        AgentSet(entry.map(|entry| &agents.0 & &*entry.recruited).unwrap_or_default())
+    }
+
     /// Whether the dispatcher recruited this agent. On a miss the catalog is asked, so the answer never
     /// lags behind an agent that has its task from another instance.
     ///

@@ -26,8 +26,8 @@ use muster_results::{RowClass, RowMeta, SegmentBuilder, TableSpec, sample};
 use muster_stream::Stream;
 use muster_stream::log::{Log, LogOptions};
 use muster_types::{
-    AgentKind, AgentNo, Body, Class, Clock, Decode, Delta, Epoch, Fact, HuntNo, OrgId, Payload,
-    Pos, Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
+    AgentKind, AgentNo, AgentSet, Body, Class, Clock, Decode, Delta, Epoch, Fact, HuntNo, OrgId,
+    Payload, Pos, Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,8 +57,8 @@ impl HuntSource for OneHunt {
         };
         Ok((hunt == HUNT).then(|| HuntInfo { view, table: self.0.clone() }))
     }
-    fn is_recruited(&self, _: HuntNo, _: AgentNo) -> bool {
-        true
+    fn recruited(&self, _: HuntNo, among: &AgentSet) -> AgentSet {
+        among.clone()
     }
     async fn refresh(&self) -> Result<(), SourceError> {
         Ok(())

@@ -18,8 +18,8 @@ use muster_stream::Stream;
 use muster_stream::memory::MemoryStream;
 use muster_testkit::TempCatalog;
 use muster_types::{
-    Access, AgentKind, AgentNo, Body, Class, Clock, Decode, Epoch, HuntNo, OrgId, Payload, Record,
-    SystemClock, Timestamp,
+    Access, AgentKind, AgentNo, AgentSet, Body, Class, Clock, Decode, Epoch, HuntNo, OrgId,
+    Payload, Record, SystemClock, Timestamp,
 };
 use muster_uploads::{Finisher, NewUpload, Session, State, Uploads};
 use tokio::sync::watch;
@@ -36,8 +36,8 @@ impl HuntSource for Nothing {
     async fn hunt(&self, _: HuntNo) -> Result<Option<HuntInfo>, SourceError> {
         Ok(None)
     }
-    fn is_recruited(&self, _: HuntNo, _: AgentNo) -> bool {
-        false
+    fn recruited(&self, _: HuntNo, _: &AgentSet) -> AgentSet {
+        AgentSet::default()
     }
     async fn refresh(&self) -> Result<(), SourceError> {
         Ok(())

@@ -20,8 +20,8 @@ use muster_stream::Stream;
 use muster_stream::memory::MemoryStream;
 use muster_testkit::TempCatalog;
 use muster_types::{
-    AgentKind, AgentNo, Body, Class, Clock, Decode, Delta, Epoch, Fact, HuntNo, OrgId, Payload,
-    Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
+    AgentKind, AgentNo, AgentSet, Body, Class, Clock, Decode, Delta, Epoch, Fact, HuntNo, OrgId,
+    Payload, Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -46,8 +46,8 @@ impl HuntSource for OneHunt {
         let table = Arc::new(TableSpec { name, class, columns: Vec::new(), open: true });
         Ok((hunt == HUNT).then_some(HuntInfo { view, table }))
     }
-    fn is_recruited(&self, _: HuntNo, _: AgentNo) -> bool {
-        true
+    fn recruited(&self, _: HuntNo, among: &AgentSet) -> AgentSet {
+        among.clone()
     }
     async fn refresh(&self) -> Result<(), SourceError> {
         Ok(())

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use muster_results::SegmentBuilder;
 use muster_stream::Entry;
 use muster_types::{
-    AgentKind, AgentNo, Body, Fact, Facts, HuntNo, OrgId, Payload, Poison, Pos, Shard, TaskId,
+    AgentKind, AgentNo, AgentSet, Body, Fact, Facts, HuntNo, OrgId, Payload, Poison, Pos, Shard,
+    TaskId,
 };
 
 use super::Decoders;
@@ -19,11 +20,11 @@ use crate::fold::{Effects, HuntLookup, HuntView, Keeps, LiveRows, ShardState, ap
 /// An entry with what its decoder made of it.
 pub(super) type Decoded = (Entry, Option<Result<Facts, Poison>>);
 
-/// Which hunts, tasks and schedules a batch speaks of.
+/// Which tasks and schedules a batch speaks of.
 #[derive(Debug, Default)]
 pub(super) struct Mentions {
-    pub hunts: HashSet<HuntNo>,
-    pub tasks: HashSet<(HuntNo, AgentNo)>,
+    /// Hunts, and the agents whose tasks of them they are.
+    pub tasks: BTreeMap<HuntNo, AgentSet>,
     pub schedules: HashSet<(OrgId, AgentKind, String)>,
 }
 
@@ -62,8 +63,7 @@ pub(super) fn decode(
 
 impl Mentions {
     fn task(&mut self, task: TaskId, agent: AgentNo) {
-        self.hunts.insert(task.hunt);
-        self.tasks.insert((task.hunt, agent));
+        self.tasks.entry(task.hunt).or_default().insert(agent);
     }
 
     fn facts(&mut self, facts: &Facts, entry: &Entry) {
@@ -86,7 +86,7 @@ impl Mentions {
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     pub hunts: HashMap<HuntNo, HuntInfo>,
-    pub recruited: HashSet<(HuntNo, AgentNo)>,
+    pub recruited: BTreeMap<HuntNo, AgentSet>,
     pub schedules: Schedules,
 }
 
@@ -96,7 +96,7 @@ impl HuntLookup for Answers {
     }
 
     fn is_recruited(&self, hunt: HuntNo, agent: AgentNo) -> bool {
-        self.recruited.contains(&(hunt, agent))
+        self.recruited.get(&hunt).is_some_and(|agents| agents.contains(agent))
     }
 
     fn scheduled(&self, org: OrgId, kind: AgentKind, source: &str) -> Option<Keeps> {

@@ -323,8 +323,8 @@ impl Core {
     async fn ask(&mut self, mentions: Mentions, watched: &Watched) -> Result<Answers, Error> {
         let mut answers = Answers::default();
         let source = self.deps.hunts.clone();
-        let mut looked_up = 0;
-        for hunt in mentions.hunts {
+        let (mut looked_up, mut refreshed) = (0, false);
+        for (hunt, mut unknown) in mentions.tasks {
             // Agents may name hunts nobody made, and each costs a look into the catalog.
             if !source.is_known(hunt) {
                 looked_up += 1;
@@ -337,17 +337,16 @@ impl Core {
             info.view.bytes_per_endpoint = self.options.task_bytes_max;
             answers.hunts.insert(hunt, info);
             self.load_progress(hunt).await?;
-        }
-        let known = mentions.tasks.into_iter().filter(|(hunt, _)| answers.hunts.contains_key(hunt));
-        let (recruited, unknown): (Vec<_>, Vec<_>) =
-            known.partition(|(hunt, agent)| source.is_recruited(*hunt, *agent));
-        answers.recruited.extend(recruited);
-        if !unknown.is_empty() {
-            // A frontend may know a wave before we do: nobody is refused before we have looked.
-            source.refresh().await?;
-            let late =
-                unknown.into_iter().filter(|(hunt, agent)| source.is_recruited(*hunt, *agent));
-            answers.recruited.extend(late);
+            let mut recruited = source.recruited(hunt, &unknown);
+            unknown.0 -= &recruited.0;
+            if !unknown.is_empty() {
+                // A frontend may know a wave before we do: nobody is refused before we have looked.
+                if !std::mem::replace(&mut refreshed, true) {
+                    source.refresh().await?;
+                }
+                recruited.0 |= source.recruited(hunt, &unknown).0;
+            }
+            answers.recruited.insert(hunt, recruited);
         }
         for key in mentions.schedules {
             if let Some(table) = source.scheduled(key.0, key.1, &key.2) {

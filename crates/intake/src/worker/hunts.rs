@@ -113,8 +113,8 @@ impl HuntSource for LiveHunts {
         self.hunts.peek(hunt).is_some()
     }
 
-    fn is_recruited(&self, hunt: HuntNo, agent: AgentNo) -> bool {
-        self.hunts.knows_recruited(hunt, agent) == Some(true)
+    fn recruited(&self, hunt: HuntNo, among: &AgentSet) -> AgentSet {
+        self.hunts.recruited_among(hunt, among)
     }
 
     async fn refresh(&self) -> Result<(), SourceError> {

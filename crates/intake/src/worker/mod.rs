@@ -98,9 +98,14 @@ pub enum Error {
     /// Hunts cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Somebody else moved or took the shard.
-    #[error("shard {0} has another holder or was moved")]
-    Fenced(Shard),
+    /// Somebody else moved or took a shard, one of those that were to be moved together.
+    #[error("a shard of {first} to {last} has another holder or was moved")]
+    Fenced {
+        /// The first of them,
+        first: Shard,
+        /// and the last.
+        last: Shard,
+    },
     /// A stored state cannot be read.
     #[error("{0}")]
     State(String),

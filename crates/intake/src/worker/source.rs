@@ -50,8 +50,8 @@ pub trait HuntSource: Send + Sync {
         true
     }
 
-    /// Whether a wave that is known here holds the agent.
-    fn is_recruited(&self, hunt: HuntNo, agent: AgentNo) -> bool;
+    /// Those among these agents that a wave which is known here holds.
+    fn recruited(&self, hunt: HuntNo, among: &AgentSet) -> AgentSet;
 
     /// Learns every wave that is committed by now. Called before an agent is told that nobody asked it.
     ///

@@ -37,6 +37,17 @@ muster_catalog::statements! {
         UPDATE shard_offset SET pos = $4
         WHERE shard = $1 AND pos = $2 AND epoch = $3";
 
+    /// The same for [`TOGETHER`] shards, in their order.
+    ADVANCES = "
+        WITH given (shard, from_pos, epoch, to_pos) AS (VALUES
+            (CAST($1 AS BIGINT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS BIGINT)),
+            ($5, $6, $7, $8), ($9, $10, $11, $12), ($13, $14, $15, $16),
+            ($17, $18, $19, $20), ($21, $22, $23, $24), ($25, $26, $27, $28), ($29, $30, $31, $32))
+        UPDATE shard_offset SET pos = given.to_pos
+        FROM given
+        WHERE shard_offset.shard = given.shard AND shard_offset.pos = given.from_pos
+            AND shard_offset.epoch = given.epoch";
+
     /// A shard's state as one object.
     SET_BASE = "
         UPDATE shard_offset SET base_object = $2, base_pos = $3
@@ -88,7 +99,8 @@ muster_catalog::statements! {
             change = excluded.change";
 }
 
-/// Rows of one statement: with one each, a commit of all shards would wait for the database two hundred times.
+/// Rows of one statement: with one each, a commit of all shards would wait for the database two hundred times,
+/// and wake a thread for it each time.
 const TOGETHER: usize = 8;
 
 /// A shard that was taken over.
@@ -210,15 +222,23 @@ pub(super) struct Publication<'a> {
 pub(super) async fn publish(tx: &mut Tx, all: &Publication<'_>) -> Result<Option<i64>, Error> {
     let Publication { writer, at, segment, shards, progress, uploads, retired, not_before } = *all;
     debug_assert!(shards.is_sorted_by_key(|cut| cut.shard), "one order of locks for everybody");
+    let advance = |cut: &ShardCut| args![cut.shard, cut.from, cut.epoch, cut.to];
+    let (together, single) = shards.as_chunks::<TOGETHER>();
+    for cuts in together {
+        let moved = tx.execute(&ADVANCES, cuts.iter().flat_map(advance).collect()).await?;
+        if moved != TOGETHER as u64 {
+            return Err(Error::Fenced { first: cuts[0].shard, last: cuts[TOGETHER - 1].shard });
+        }
+    }
+    for cut in single {
+        if tx.execute(&ADVANCE, advance(cut)).await? != 1 {
+            return Err(Error::Fenced { first: cut.shard, last: cut.shard });
+        }
+    }
     for cut in shards {
-        let args = args![cut.shard, cut.from, cut.epoch, cut.to];
-        if tx.execute(&ADVANCE, args).await? != 1 {
-            return Err(Error::Fenced(cut.shard));
-        }
-        if let Some(base) = &cut.base {
-            tx.execute(&SET_BASE, args![cut.shard, &*base.object, cut.to]).await?;
-            tx.execute(&DROP_DELTAS, args![cut.shard, cut.to]).await?;
-        }
+        let Some(base) = &cut.base else { continue };
+        tx.execute(&SET_BASE, args![cut.shard, &*base.object, cut.to]).await?;
+        tx.execute(&DROP_DELTAS, args![cut.shard, cut.to]).await?;
     }
     let deltas: Vec<&ShardCut> = shards.iter().filter(|cut| cut.base.is_none()).collect();
     let (together, single) = deltas.as_chunks::<TOGETHER>();

@@ -53,10 +53,11 @@ impl HuntSource for Hunts {
         Ok(known.then_some(HuntInfo { view, table }))
     }
 
-    fn is_recruited(&self, hunt: HuntNo, agent: AgentNo) -> bool {
+    fn recruited(&self, hunt: HuntNo, among: &AgentSet) -> AgentSet {
         let state = self.state.lock();
-        let recruited = state.recruited.get(&hunt).is_some_and(|agents| agents.contains(&agent));
-        recruited && !state.unheard.contains(&(hunt, agent))
+        let Some(recruited) = state.recruited.get(&hunt) else { return AgentSet::default() };
+        let heard = |agent: &AgentNo| !state.unheard.contains(&(hunt, *agent));
+        among.iter().filter(|agent| recruited.contains(agent)).filter(heard).collect()
     }
 
     async fn refresh(&self) -> Result<(), SourceError> {

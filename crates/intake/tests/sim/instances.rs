@@ -52,7 +52,7 @@ impl World {
 
     pub fn failed(&mut self, index: usize, error: &Error) {
         match error {
-            Error::Fenced(_) => self.fenced += 1,
+            Error::Fenced { .. } => self.fenced += 1,
             _ => self.crashes += 1,
         }
         self.crash(index);
