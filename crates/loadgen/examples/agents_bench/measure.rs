@@ -52,44 +52,60 @@ fn field(path: &str, name: &str) -> anyhow::Result<u64> {
     number.with_context(|| format!("no {name} in {path}"))
 }
 
-/// Processor time of a process, in seconds: all of it, and by the names of its threads.
-#[derive(Clone, Debug, Default, Serialize)]
+/// Processor time of a process so far, in seconds.
+#[derive(Clone, Debug, Default)]
 pub struct Cpu {
     /// All threads, those that have ended too.
     pub total: f64,
-    /// Threads that live, by name.
+    /// Threads that live, by number: name and time.
+    threads: BTreeMap<u32, (String, f64)>,
+}
+
+/// Processor time of a process between two moments, in seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Used {
+    /// All of it.
+    pub total: f64,
+    /// By the names of threads; under [`ENDED`] those that did not live at the end.
     pub threads: BTreeMap<String, f64>,
 }
 
+/// Stands for threads that have ended.
+pub const ENDED: &str = "(ended)";
+
 /// What a process has used so far.
 pub fn cpu(pid: u32) -> anyhow::Result<Cpu> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, rest) = stat.rsplit_once(')').context("read stat")?;
-    let ticks = |at: usize| -> f64 {
-        let word = rest.split_whitespace().nth(at);
-        word.and_then(|word| word.parse().ok()).unwrap_or_default()
-    };
-    let total = (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second().max(1) as f64;
+    // Exact to the nanosecond, where `/proc/PID/stat` has hundredths of a second.
+    let clock = nix::time::clock_getcpuclockid(nix::unistd::Pid::from_raw(pid.cast_signed()))?;
+    let total = Duration::from(nix::time::clock_gettime(clock)?).as_secs_f64();
     let mut threads = BTreeMap::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
         let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
         let name = read("comm").trim().to_owned();
         let nanos = read("schedstat").split_whitespace().next().and_then(|n| n.parse::<f64>().ok());
-        *threads.entry(name).or_default() += nanos.unwrap_or_default() / 1e9;
+        let number = task.file_name().to_str().and_then(|number| number.parse().ok());
+        let number = number.context("a thread without a number")?;
+        threads.insert(number, (name, nanos.unwrap_or_default() / 1e9));
     }
     Ok(Cpu { total, threads })
 }
 
 impl Cpu {
     /// What was used since then.
-    pub fn since(&self, before: &Self) -> Self {
-        let threads = self.threads.iter().map(|(name, now)| {
-            let then = before.threads.get(name).copied().unwrap_or_default();
-            (name.clone(), now - then)
-        });
-        Self { total: self.total - before.total, threads: threads.collect() }
+    pub fn since(&self, before: &Self) -> Used {
+        let total = self.total - before.total;
+        let mut threads: BTreeMap<String, f64> = BTreeMap::new();
+        for (number, (name, now)) in &self.threads {
+            let then = before.threads.get(number).map_or(0.0, |(_, then)| *then);
+            *threads.entry(name.clone()).or_default() += now - then;
+        }
+        let ended = total - threads.values().sum::<f64>();
+        threads.insert(ENDED.to_owned(), ended);
+        Used { total, threads }
     }
+}
 
+impl Used {
     /// Without what an idle process uses in this time.
     pub fn above(mut self, idle: &Self, share: f64) -> Self {
         self.total -= idle.total * share;

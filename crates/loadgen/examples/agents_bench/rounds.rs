@@ -12,14 +12,14 @@ use serde_json::json;
 
 use crate::api::Api;
 use crate::fleet::{Fleet, Target};
-use crate::measure::{self, Cpu};
+use crate::measure::{self, Used};
 
 /// After the last agent has a task, what follows it (facts, the fold) is counted this long.
 const TAIL: Duration = Duration::from_secs(4);
 
-/// Tasks to all of one measurement, one after the other: the kernel tells a process's time in hundredths of a
-/// second, and what an idle server does is known no better.
-const TASKS: u64 = 4;
+/// Tasks to all of one measurement, one after the other: a single one takes little more than the noise of what an
+/// idle server does.
+const TASKS: u64 = 8;
 /// Seconds that a task to all may take: longer than a measurement, because its end, and telling everybody to stop,
 /// would be counted too. What agents have open is over before the next one.
 const OPEN: u64 = 20;
@@ -126,7 +126,7 @@ fn used(
     let times = work()?;
     std::thread::sleep(TAIL);
     let share = began.elapsed().as_secs_f64() / idle_time.as_secs_f64();
-    let used: Cpu = measure::cpu(pid)?.since(&before).above(&idle, share);
+    let used: Used = measure::cpu(pid)?.since(&before).above(&idle, share);
     let each = |seconds: f64| seconds * 1e6 / parts as f64;
     let threads = used.threads.into_iter().map(|(name, seconds)| (name, each(seconds)));
     Ok(ToAll {
