@@ -84,10 +84,10 @@ pub fn segments(data: &[u8]) {
 pub fn shard_state(data: &[u8]) {
     let Some(shard) = Shard::new(0) else { return };
     let mut state = ShardState::new(shard);
-    if state.read(Bytes::copy_from_slice(data)).is_ok() {
+    if state.read(data).is_ok() {
         let newest = ShardState::FORMAT.newest;
         let mut again = ShardState::new(shard);
-        assert!(again.read(state.encode_base(newest)).is_ok());
+        assert!(again.read(&state.encode_base(newest)).is_ok());
         assert_eq!(again.encode_base(newest), state.encode_base(newest));
     }
 }

@@ -142,7 +142,7 @@ fn samples_are_read() {
     }
     for bytes in samples::shard_state() {
         let mut state = muster_intake::fold::ShardState::new(muster_types::Shard::new(0).unwrap());
-        state.read(Bytes::from(bytes)).unwrap();
+        state.read(&bytes).unwrap();
         assert!(state.agent_count() > 0);
     }
 }

@@ -30,7 +30,7 @@ pub fn apply(
     debug_assert_eq!(record.shard(), state.shard, "an entry belongs to its shard");
     let local = record.agent.local();
     let mut step = Step {
-        agent: state.agents.entry(local).or_default(),
+        agent: state.agents.take_up(local),
         hunts: &mut state.hunts,
         changed_hunts: &mut state.changed_hunts,
         uploads_done: &mut state.uploads_done,

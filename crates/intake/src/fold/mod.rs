@@ -35,6 +35,7 @@
 //! on how many rows it sent is not asked for.
 
 mod agent;
+mod agents;
 mod apply;
 mod codec;
 mod context;

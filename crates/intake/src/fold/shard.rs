@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use muster_types::{AgentNo, HuntNo, Shard, TaskId, Timestamp};
 
-use super::agent::AgentState;
+use super::agents::Agents;
 use super::{ShardProgress, UploadDone};
 
 /// What was met since the state was loaded; for metrics, not part of what is stored.
@@ -49,7 +49,7 @@ impl Counters {
 #[derive(Debug)]
 pub struct ShardState {
     pub(super) shard: Shard,
-    pub(super) agents: HashMap<u32, AgentState>,
+    pub(super) agents: Agents,
     pub(super) hunts: HashMap<HuntNo, ShardProgress>,
     pub(super) changed_agents: BTreeSet<u32>,
     pub(super) changed_hunts: BTreeSet<HuntNo>,
@@ -75,7 +75,7 @@ impl ShardState {
     pub fn new(shard: Shard) -> Self {
         Self {
             shard,
-            agents: HashMap::new(),
+            agents: Agents::default(),
             hunts: HashMap::new(),
             changed_agents: BTreeSet::new(),
             changed_hunts: BTreeSet::new(),
@@ -141,7 +141,7 @@ impl ShardState {
     /// The attempt of an agent's open task; 1 when none is open.
     #[must_use]
     pub fn attempt(&self, agent: AgentNo, hunt: HuntNo) -> u16 {
-        let state = self.agents.get(&agent.local());
+        let state = self.agents.find(agent.local());
         let open = state.and_then(|state| state.open.iter().find(|open| open.hunt == hunt));
         open.map_or(1, |open| open.attempt)
     }
@@ -149,7 +149,7 @@ impl ShardState {
     /// All open tasks, in no order.
     pub fn open_tasks(&self) -> impl Iterator<Item = OpenTaskAt> + '_ {
         let shard = self.shard;
-        self.agents.iter().flat_map(move |(&local, state)| {
+        self.agents.at_hand().flat_map(move |(local, state)| {
             state.open.iter().filter_map(move |task| {
                 Some(OpenTaskAt {
                     agent: AgentNo::from_parts(shard, local)?,

@@ -140,14 +140,14 @@ pub(super) async fn load(
     let mut state = ShardState::new(taken.shard);
     let mut from = Pos(0);
     if let Some((object, pos)) = &taken.base {
-        state.read(archive.get(object).await?)?;
+        state.read(&archive.get(object).await?)?;
         from = *pos;
     }
     let mut delta_bytes = 0;
     for row in catalog.fetch_all(&DELTAS, args![taken.shard, from, taken.pos]).await? {
         let delta: Vec<u8> = row.get("delta")?;
         delta_bytes += delta.len();
-        state.read(Bytes::from(delta))?;
+        state.read(&delta)?;
     }
     Ok((state, delta_bytes))
 }

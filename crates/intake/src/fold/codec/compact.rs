@@ -3,7 +3,7 @@
 //! Hashes, times and identifiers that are random keep their eight bytes. Tasks are told by the difference of
 //! their hunts' numbers, which are near each other.
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use muster_types::{HuntNo, Outcome, TaskEnd, TaskId, Timestamp};
 
 use super::super::agent::{
@@ -27,9 +27,8 @@ const SOURCES: u8 = 1 << 7;
 // What is told of ended tasks besides their numbers: a bit for each.
 const _: () = assert!(MAX_ENDED <= u32::BITS as usize);
 
-/// Appends an agent; `before` is the one before it, 0 for the first.
-pub(super) fn write(local: u32, before: u32, agent: &AgentState, out: &mut Vec<u8>) {
-    put_number(out, u64::from(local - before));
+/// Appends an agent.
+pub(super) fn write(agent: &AgentState, out: &mut Vec<u8>) {
     let lists = [
         (STREAMS, agent.streams.is_empty()),
         (PARTS, agent.parts.is_empty()),
@@ -87,10 +86,8 @@ pub(super) fn write(local: u32, before: u32, agent: &AgentState, out: &mut Vec<u
     }
 }
 
-/// The next agent, and which it is; `before` is the one before it, 0 for the first.
-pub(super) fn read(bytes: &mut Bytes, before: u32) -> Result<(u32, AgentState), StateError> {
-    let local = before.checked_add(small(bytes)?);
-    let local = local.ok_or(StateError::Malformed("an agent is out of range"))?;
+/// The next agent.
+pub(super) fn read(bytes: &mut &[u8]) -> Result<AgentState, StateError> {
     let there = u8(bytes)?;
     let mut agent = AgentState::default();
     if there & STREAMS != 0 {
@@ -126,14 +123,14 @@ pub(super) fn read(bytes: &mut Bytes, before: u32) -> Result<(u32, AgentState), 
         agent.generation = small(bytes)?;
         agent.sources = list(bytes, MAX_SOURCES, read_source)?;
     }
-    Ok((local, agent))
+    Ok(agent)
 }
 
 /// A list with its length. Nothing is allocated for items that are not there.
 fn list<T>(
-    bytes: &mut Bytes,
+    bytes: &mut &[u8],
     bound: usize,
-    mut item: impl FnMut(&mut Bytes) -> Result<T, StateError>,
+    mut item: impl FnMut(&mut &[u8]) -> Result<T, StateError>,
 ) -> Result<Vec<T>, StateError> {
     let count: usize = small(bytes)?;
     if count > bound {
@@ -154,7 +151,7 @@ fn put_difference(out: &mut Vec<u8>, hunt: HuntNo, before: &mut u64) {
     *before = hunt.0;
 }
 
-fn difference(bytes: &mut Bytes, before: &mut u64) -> Result<HuntNo, StateError> {
+fn difference(bytes: &mut &[u8], before: &mut u64) -> Result<HuntNo, StateError> {
     let folded = number(bytes)?;
     *before = before.wrapping_add(folded >> 1 ^ (folded & 1).wrapping_neg());
     Ok(HuntNo(*before))
@@ -172,7 +169,7 @@ fn write_open(open: &[OpenTask], out: &mut Vec<u8>) {
     }
 }
 
-fn read_open(bytes: &mut Bytes, before: &mut u64) -> Result<OpenTask, StateError> {
+fn read_open(bytes: &mut &[u8], before: &mut u64) -> Result<OpenTask, StateError> {
     let (hunt, attempt) = (difference(bytes, before)?, small(bytes)?);
     let (since, flags) = (Timestamp(i64(bytes)?), u8(bytes)?);
     Ok(OpenTask {
@@ -198,7 +195,7 @@ fn write_ended(agent: &AgentState, out: &mut Vec<u8>) {
     put_number(out, u64::from(cut));
 }
 
-fn read_ended(bytes: &mut Bytes) -> Result<Vec<EndedTask>, StateError> {
+fn read_ended(bytes: &mut &[u8]) -> Result<Vec<EndedTask>, StateError> {
     let mut before = 0;
     let mut ended = list(bytes, MAX_ENDED, |bytes| {
         let hunt = difference(bytes, &mut before)?;
@@ -235,7 +232,7 @@ fn write_source(state: &SourceState, out: &mut Vec<u8>) {
     }
 }
 
-fn read_source(bytes: &mut Bytes) -> Result<SourceState, StateError> {
+fn read_source(bytes: &mut &[u8]) -> Result<SourceState, StateError> {
     let (source, generation, flags) = (u64(bytes)?, small(bytes)?, u8(bytes)?);
     let known = match flags & 3 {
         0 => {
@@ -273,7 +270,7 @@ fn write_part(part: &Part, out: &mut Vec<u8>) {
     out.put_slice(end.message.as_bytes());
 }
 
-fn read_part(bytes: &mut Bytes) -> Result<Part, StateError> {
+fn read_part(bytes: &mut &[u8]) -> Result<Part, StateError> {
     let (flow, part) = (u64(bytes)?, number(bytes)?);
     let seen = read_ranges(bytes)?;
     let held = match u8(bytes)? {
@@ -284,7 +281,7 @@ fn read_part(bytes: &mut Bytes) -> Result<Part, StateError> {
     Ok(Part { flow, part, seen, held })
 }
 
-fn read_held(bytes: &mut Bytes) -> Result<(u64, TaskEnd), StateError> {
+fn read_held(bytes: &mut &[u8]) -> Result<(u64, TaskEnd), StateError> {
     let below = number(bytes)?;
     let task = TaskId { hunt: HuntNo(number(bytes)?), attempt: small(bytes)? };
     let outcome = match u8(bytes)? {
@@ -307,7 +304,7 @@ fn write_ranges(ranges: &Ranges, out: &mut Vec<u8>) {
     }
 }
 
-fn read_ranges(bytes: &mut Bytes) -> Result<Ranges, StateError> {
+fn read_ranges(bytes: &mut &[u8]) -> Result<Ranges, StateError> {
     const ORDER: StateError = StateError::Malformed("ranges are not in order");
     let mut before: u64 = 0;
     let mut first = true;

@@ -1,6 +1,6 @@
 //! An agent in versions 1 to 3: every number in its full width, every list with its length.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut};
 use muster_types::{HuntNo, Outcome, TaskEnd, TaskId, Timestamp};
 
 use super::super::agent::{
@@ -88,7 +88,7 @@ fn write_source(state: &SourceState, out: &mut Vec<u8>) {
     }
 }
 
-fn read_source(bytes: &mut Bytes) -> Result<SourceState, StateError> {
+fn read_source(bytes: &mut &[u8]) -> Result<SourceState, StateError> {
     let (source, generation, flags) = (u64(bytes)?, u32(bytes)?, u8(bytes)?);
     let known = match flags & 3 {
         0 => {
@@ -135,7 +135,7 @@ fn write_part(part: &Part, out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn read(bytes: &mut Bytes, version: u8) -> Result<(u32, AgentState), StateError> {
+pub(super) fn read(bytes: &mut &[u8], version: u8) -> Result<(u32, AgentState), StateError> {
     let local = u32(bytes)?;
     let mut agent = AgentState::default();
     for _ in 0..count(bytes, MAX_STREAMS)? {
@@ -186,7 +186,7 @@ pub(super) fn read(bytes: &mut Bytes, version: u8) -> Result<(u32, AgentState), 
     Ok((local, agent))
 }
 
-fn read_part(bytes: &mut Bytes) -> Result<Part, StateError> {
+fn read_part(bytes: &mut &[u8]) -> Result<Part, StateError> {
     let (flow, part) = (u64(bytes)?, u64(bytes)?);
     let seen = read_ranges(bytes)?;
     let held = match u8(bytes)? {
@@ -197,7 +197,7 @@ fn read_part(bytes: &mut Bytes) -> Result<Part, StateError> {
     Ok(Part { flow, part, seen, held })
 }
 
-fn read_ranges(bytes: &mut Bytes) -> Result<Ranges, StateError> {
+fn read_ranges(bytes: &mut &[u8]) -> Result<Ranges, StateError> {
     let mut ranges = Ranges::default();
     let mut last = None;
     for _ in 0..count(bytes, MAX_RANGES)? {
@@ -211,7 +211,7 @@ fn read_ranges(bytes: &mut Bytes) -> Result<Ranges, StateError> {
     Ok(ranges)
 }
 
-fn read_held(bytes: &mut Bytes) -> Result<(u64, TaskEnd), StateError> {
+fn read_held(bytes: &mut &[u8]) -> Result<(u64, TaskEnd), StateError> {
     let below = u64(bytes)?;
     let task = TaskId { hunt: HuntNo(u64(bytes)?), attempt: u16(bytes)? };
     let outcome = match u8(bytes)? {
@@ -224,7 +224,7 @@ fn read_held(bytes: &mut Bytes) -> Result<(u64, TaskEnd), StateError> {
     Ok((below, TaskEnd { task, outcome, message, elapsed_micros }))
 }
 
-fn count(bytes: &mut Bytes, bound: usize) -> Result<u8, StateError> {
+fn count(bytes: &mut &[u8], bound: usize) -> Result<u8, StateError> {
     let count = u8(bytes)?;
     if usize::from(count) > bound {
         return Err(StateError::Malformed("a list is longer than its bound"));

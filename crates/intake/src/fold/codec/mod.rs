@@ -19,7 +19,7 @@ use muster_types::{Format, Shard};
 
 use super::ShardState;
 use super::agent::AgentState;
-use read::{SHORT, u8};
+use read::{SHORT, put_number, small, u8};
 
 /// The last without a checksum.
 const WITHOUT_SUM: u8 = 2;
@@ -56,14 +56,14 @@ impl ShardState {
     /// Everything, as a new base that readers of this version read.
     #[must_use]
     pub fn encode_base(&self, version: u8) -> Bytes {
-        let locals: BTreeSet<u32> = self.agents.keys().copied().collect();
-        self.encode(&locals, version)
+        self.encode(&self.agents.locals(), version)
     }
 
     /// What changed since the last delta was taken, for readers of this version.
     #[must_use]
     pub fn take_delta(&mut self, version: u8) -> Bytes {
         let changed = std::mem::take(&mut self.changed_agents);
+        self.agents.pack(&changed);
         self.encode(&changed, version)
     }
 
@@ -71,8 +71,8 @@ impl ShardState {
     ///
     /// # Errors
     /// When the bytes are no state of this shard in a known version; the state is then of no use.
-    pub fn read(&mut self, mut bytes: Bytes) -> Result<(), StateError> {
-        let whole = bytes.clone();
+    pub fn read(&mut self, whole: &[u8]) -> Result<(), StateError> {
+        let mut bytes = whole;
         let version = u8(&mut bytes)?;
         if !Self::FORMAT.reads(version) {
             return Err(StateError::Version(version));
@@ -83,30 +83,35 @@ impl ShardState {
             if crc32c::crc32c(&whole[..end]) != sum.get_u32_le() {
                 return Err(StateError::Damaged);
             }
-            bytes.truncate(bytes.len() - SUM_BYTES);
+            bytes = &bytes[..bytes.len() - SUM_BYTES];
         }
         let found = u8(&mut bytes)?;
         if found != self.shard.get() {
             return Err(StateError::Shard { wanted: self.shard, found });
         }
-        let mut before = 0;
+        let mut before: u32 = 0;
+        let mut read = BTreeSet::new();
         while bytes.has_remaining() {
             let (local, agent) = if version > FIXED {
-                compact::read(&mut bytes, before)?
+                let local = before.checked_add(small(&mut bytes)?);
+                let local = local.ok_or(StateError::Malformed("an agent is out of range"))?;
+                (local, compact::read(&mut bytes)?)
             } else {
                 fixed::read(&mut bytes, version)?
             };
-            self.agents.insert(local, agent);
+            self.agents.put(local, agent);
             before = local;
+            read.insert(local);
         }
+        self.agents.pack(&read);
         Ok(())
     }
 
     fn encode(&self, locals: &BTreeSet<u32>, allowed: u8) -> Bytes {
-        let agents = || locals.iter().filter_map(|local| self.agents.get(local));
+        let agents = || locals.iter().filter_map(|local| self.agents.get(*local));
         let version = match allowed {
             // Nothing older holds it; [`Self::FORMAT`] says that every program reads this one.
-            ..=WITHOUT_SUM if agents().any(AgentState::is_of_version_2) => WITHOUT_SUM,
+            ..=WITHOUT_SUM if agents().any(|agent| agent.is_of_version_2()) => WITHOUT_SUM,
             ..=WITHOUT_SUM => 1,
             newer => newer.min(Self::FORMAT.newest),
         };
@@ -115,11 +120,12 @@ impl ShardState {
         out.put_u8(self.shard.get());
         let mut before = 0;
         for local in locals {
-            let Some(agent) = self.agents.get(local) else { continue };
             if version > FIXED {
-                compact::write(*local, before, agent, &mut out);
-            } else {
-                fixed::write(*local, agent, version, &mut out);
+                put_number(&mut out, u64::from(local - before));
+                let there = self.agents.write(*local, &mut out);
+                debug_assert!(there, "only known agents change");
+            } else if let Some(agent) = self.agents.get(*local) {
+                fixed::write(*local, &agent, version, &mut out);
             }
             before = *local;
         }
@@ -129,4 +135,14 @@ impl ShardState {
         }
         out.into()
     }
+}
+
+/// Appends what is remembered of an agent, as version 4 has it.
+pub(super) fn pack(agent: &AgentState, out: &mut Vec<u8>) {
+    compact::write(agent, out);
+}
+
+/// What [`pack`] wrote.
+pub(super) fn unpack(mut bytes: &[u8]) -> AgentState {
+    compact::read(&mut bytes).expect("bytes of our own, which never left the memory")
 }

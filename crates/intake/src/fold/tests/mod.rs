@@ -180,7 +180,7 @@ impl Rig {
     /// As a worker that starts again: from what was stored alone.
     fn restart(&mut self) {
         let mut fresh = ShardState::new(AGENT.shard());
-        fresh.read(self.state.encode_base(ShardState::FORMAT.newest)).unwrap();
+        fresh.read(&self.state.encode_base(ShardState::FORMAT.newest)).unwrap();
         for no in [1, 2, 3, 9] {
             if let Some(progress) = self.state.progress(HuntNo(no)) {
                 fresh.put_progress(HuntNo(no), progress.clone());

@@ -51,7 +51,7 @@ fn what_is_remembered_of_uploads_has_a_bound() {
     for upload in 0..200 {
         block(&mut rig, upload, 0, 2);
     }
-    let known = rig.state.agents[&AGENT.local()].uploads.len();
+    let known = rig.state.agents.get(AGENT.local()).unwrap().uploads.len();
     assert_eq!(known, MAX_UPLOADS);
     for index in 0..1000 {
         block(&mut rig, 999, index * 2, 5000);
