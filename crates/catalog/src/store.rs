@@ -156,11 +156,12 @@ impl Catalog {
         }
     }
 
-    /// Applies the migrations that expand. Any number of processes may call it at once.
+    /// Applies the migrations that expand. Any number of processes may call it at once; one of them is told
+    /// that the store was empty.
     ///
     /// # Errors
     /// [`Error::Refused`] when the store asks for a newer program or was made from other migrations.
-    pub async fn migrate(&self) -> Result<(), Error> {
+    pub async fn migrate(&self) -> Result<bool, Error> {
         migrate::run(self).await
     }
 

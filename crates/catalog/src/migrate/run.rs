@@ -33,8 +33,8 @@ crate::statements! {
         ON CONFLICT (id) DO NOTHING";
 }
 
-/// Applies all that expand; in an empty store, which nobody uses yet, all there are.
-pub(crate) async fn run(catalog: &Catalog) -> Result<(), Error> {
+/// Applies all that expand; in an empty store, which nobody uses yet, all there are. Whether it was empty.
+pub(crate) async fn run(catalog: &Catalog) -> Result<bool, Error> {
     let (database, program) = (catalog.database(), catalog.program());
     let mut tx = begin(catalog).await?;
     script(&mut tx, CREATE).await?;
@@ -60,7 +60,8 @@ pub(crate) async fn run(catalog: &Catalog) -> Result<(), Error> {
     let cluster = uuid::Uuid::new_v4();
     tx.execute(&CREATE_INSTALL, args![cluster, i64::from(SHARDS), LAYOUT, now]).await?;
     check_install(tx.fetch_optional(&INSTALL, Args::new()).await?.as_ref())?;
-    tx.commit().await
+    tx.commit().await?;
+    Ok(known.is_empty())
 }
 
 /// A transaction that no other migration runs beside.

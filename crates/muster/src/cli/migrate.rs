@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::args::ServerArgs;
 use super::output::{Format, Printer};
 use crate::client::{CliError, Exit};
-use crate::server::formats::FORMATS;
+use crate::server::formats::{self, FORMATS};
 use crate::server::planes::catalog_url;
 use crate::server::program;
 
@@ -75,7 +75,7 @@ async fn act(catalog: &Catalog, command: &Migrate, format: Format) -> Result<(),
             return show_formats(catalog, &before, format).await;
         }
         Migrate::Expand { .. } => {
-            catalog.migrate().await.map_err(refused)?;
+            formats::migrate(catalog).await.map_err(refused)?;
             let missing = before.migrations.iter().filter(|m| m.applied_at.is_none());
             for migration in missing.filter(|m| m.kind == "expand") {
                 println!("{}", migration.name);

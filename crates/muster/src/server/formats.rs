@@ -4,6 +4,8 @@
 //! does not know one looks into the catalog), messages of agents (they are of the agents' version), copies
 //! made by `muster backup` (a newer program reads them), and rows of the catalog (migrations).
 
+use muster_catalog::{Catalog, Error};
+use muster_cluster::raise_formats;
 use muster_cluster::secrets::SEALED;
 use muster_codec_osquery::wire;
 use muster_endpoints::node_key::NodeKey;
@@ -24,6 +26,22 @@ pub const FORMATS: [Format; 8] = [
     SEALED,
     NodeKey::FORMAT,
 ];
+
+/// Migrates the catalog. In one that was empty there is no older program to wait for, so the newest forms are
+/// written from the beginning.
+///
+/// # Errors
+/// Those of [`Catalog::migrate`].
+pub async fn migrate(catalog: &Catalog) -> Result<(), Error> {
+    if catalog.migrate().await? {
+        match raise_formats(catalog, &FORMATS).await {
+            // An older one was quicker, so there is one to wait for.
+            Err(Error::Refused(why)) => tracing::info!(why, "newer forms wait"),
+            raised => _ = raised?,
+        }
+    }
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ use muster_types::ArchiveAccess;
 use super::nats::{self, NatsPlanes};
 use super::program;
 use crate::config::Config;
+use crate::server::formats;
 
 /// Hints a subscriber may lag behind before it gets a gap.
 const BUS_CAPACITY: usize = 8192;
@@ -107,7 +108,7 @@ impl Planes {
         let catalog = Catalog::open(&catalog_url(config), program::catalog_options(config))
             .await
             .context("open the catalog")?;
-        catalog.migrate().await.context("migrate the catalog")?;
+        formats::migrate(&catalog).await.context("migrate the catalog")?;
         let standing = Standing::read(&catalog).await.context("read the catalog")?;
         standing.check()?;
         let archive_access = archive_access(config)?;

@@ -14,7 +14,7 @@ use muster_types::SystemClock;
 use crate::cli::args::ServerArgs;
 use crate::client::CliError;
 use crate::server::certificates::{Certificates, secret_key_file};
-use crate::server::{identity, planes};
+use crate::server::{formats, identity, planes};
 
 /// Flags of `muster generate certificate`.
 #[derive(Args)]
@@ -46,7 +46,7 @@ pub async fn run(args: &Certificate) -> Result<(), CliError> {
     identity::prepare_data_dir(&config.data_dir)?;
     let url = planes::catalog_url(&config);
     let catalog = Catalog::open(&url, Options::default()).await.context("open the catalog")?;
-    catalog.migrate().await.context("migrate the catalog")?;
+    formats::migrate(&catalog).await.context("migrate the catalog")?;
     let key = Key::load_or_create(&secret_key_file(&config)).context("read the secret key")?;
     let authority = Certificates::authority(&catalog, &key, &SystemClock).await?;
     catalog.close().await;
