@@ -58,7 +58,7 @@ pub fn apply(
 /// Everything at hand while one entry is folded.
 pub(super) struct Step<'a> {
     pub agent: &'a mut AgentState,
-    pub hunts: &'a mut std::collections::HashMap<muster_types::HuntNo, ShardProgress>,
+    pub hunts: &'a mut std::collections::BTreeMap<muster_types::HuntNo, ShardProgress>,
     pub changed_hunts: &'a mut std::collections::BTreeSet<muster_types::HuntNo>,
     pub uploads_done: &'a mut Vec<super::UploadDone>,
     pub counters: &'a mut Counters,

@@ -1,6 +1,6 @@
 //! The state of one shard.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_types::{AgentNo, HuntNo, Shard, TaskId, Timestamp};
 
@@ -50,7 +50,7 @@ impl Counters {
 pub struct ShardState {
     pub(super) shard: Shard,
     pub(super) agents: Agents,
-    pub(super) hunts: HashMap<HuntNo, ShardProgress>,
+    pub(super) hunts: BTreeMap<HuntNo, ShardProgress>,
     pub(super) changed_agents: BTreeSet<u32>,
     pub(super) changed_hunts: BTreeSet<HuntNo>,
     pub(super) uploads_done: Vec<UploadDone>,
@@ -76,7 +76,7 @@ impl ShardState {
         Self {
             shard,
             agents: Agents::default(),
-            hunts: HashMap::new(),
+            hunts: BTreeMap::new(),
             changed_agents: BTreeSet::new(),
             changed_hunts: BTreeSet::new(),
             uploads_done: Vec::new(),

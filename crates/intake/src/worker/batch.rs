@@ -85,7 +85,7 @@ impl Mentions {
 /// The answers: all the fold may know of the world.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    pub hunts: HashMap<HuntNo, HuntInfo>,
+    pub hunts: BTreeMap<HuntNo, HuntInfo>,
     pub recruited: BTreeMap<HuntNo, AgentSet>,
     pub schedules: Schedules,
 }

@@ -15,10 +15,14 @@ const GRACE: Duration = Duration::from_secs(15);
 const SETTLED: Duration = Duration::from_secs(5);
 const SILENT_MAX: usize = 100_000;
 
-/// Overdue tasks of agents that are online and say nothing: since when the task is open, and since
-/// when it is known to be overdue. Lost with the process, which costs them a little time.
+/// Overdue tasks of agents that are online and say nothing. Lost with the process, which costs them a little time.
 #[derive(Debug, Default)]
-pub struct Silent(HashMap<(AgentNo, TaskId), (Timestamp, Timestamp)>);
+pub struct Silent {
+    /// Since when the task is open, and since when it is known to be overdue.
+    known: HashMap<(AgentNo, TaskId), (Timestamp, Timestamp)>,
+    /// Before this nothing more is overdue, but for tasks of shards that were gained since: those wait for it.
+    next: Timestamp,
+}
 
 impl Core {
     /// Facts that end tasks whose time is up, to be appended to the stream: they get their place in the
@@ -70,7 +74,12 @@ impl Core {
     /// Tasks that an agent has had for longer than it may, without a word. Its own limit ends a task
     /// long before; this is for an agent that hangs, or lies.
     fn silent(&mut self, now: Timestamp, limit: usize, records: &mut Vec<Record>) {
-        let mut known = std::mem::take(&mut self.silent.0);
+        if self.silent.known.is_empty() && now < self.silent.next {
+            return;
+        }
+        let mut known = std::mem::take(&mut self.silent.known);
+        // What is opened from now on has at least this long.
+        let mut next = now.plus(GRACE);
         // Most open tasks have time left, and many are of the same hunt: those cost a comparison.
         let mut timeouts: HashMap<HuntNo, Option<Duration>> = HashMap::new();
         let mut last = (HuntNo(0), None);
@@ -82,7 +91,10 @@ impl Core {
                     last = (hunt, *timeouts.entry(hunt).or_insert_with(of));
                 }
                 let (_, least) = last;
-                if least.is_some_and(|time| now.since(open.since) <= time + GRACE) {
+                if let Some(time) = least
+                    && now.since(open.since) <= time + GRACE
+                {
+                    next = next.min(open.since.plus(time + GRACE));
                     continue;
                 }
                 let time = self.deps.hunts.task_time(hunt, open.agent);
@@ -93,9 +105,9 @@ impl Core {
                 let (since, first) = known.remove(&key).unwrap_or((open.since, now));
                 let settled = since == open.since && now.since(first) >= SETTLED;
                 if !settled || records.len() >= limit {
-                    if self.silent.0.len() < SILENT_MAX {
+                    if self.silent.known.len() < SILENT_MAX {
                         let first = if since == open.since { first } else { now };
-                        self.silent.0.insert(key, (open.since, first));
+                        self.silent.known.insert(key, (open.since, first));
                     }
                     continue;
                 }
@@ -113,6 +125,7 @@ impl Core {
                 });
             }
         }
+        self.silent.next = next;
     }
 
     /// Remembers where records of [`Core::due`] were appended.

@@ -1,6 +1,6 @@
 //! The fold's rows into a segment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use muster_results::{Cell, Origin, RowClass, RowMeta, SegmentBuilder, TableSpec};
@@ -40,7 +40,7 @@ impl Scheduled {
 
 pub(super) struct SegmentSink<'a> {
     pub builder: &'a mut SegmentBuilder,
-    pub hunts: &'a HashMap<HuntNo, HuntInfo>,
+    pub hunts: &'a BTreeMap<HuntNo, HuntInfo>,
     pub schedules: &'a Schedules,
     /// The table of the last ad-hoc rows: mostly the next ones are of the same.
     pub last: Option<(HuntNo, Arc<TableSpec>)>,
