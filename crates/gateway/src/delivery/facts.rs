@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{AgentRef, Ingest};
 
-/// Facts gather this long: a wave makes few and large appends.
-const GATHER: Duration = Duration::from_millis(20);
+/// Facts gather this long: a wave makes few and large appends. Nobody waits for them: an agent's answer counts
+/// before them as well.
+const GATHER: Duration = Duration::from_millis(50);
 /// Facts of one append.
 const APPEND_MAX: usize = 4096;
 /// Facts that wait while the stream takes none. Beyond it they are lost: the agent's answer, or the
