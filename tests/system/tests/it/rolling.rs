@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use muster_testkit::{Cluster, ClusterOptions, Postgres, Stores, dying};
+use muster_testkit::{Cluster, ClusterOptions, Postgres, Stores, dying, wait_for};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::support::{Ask, Balancer, Fleet, Kind, OsqueryFleet, Relays};
+use crate::support::{Ask, Balancer, Fleet, Kind, OsqueryFleet, Relays, SOON};
 
 const AGENTS: u64 = 30;
 const ROWS: u64 = 4;
@@ -69,7 +69,9 @@ async fn done(request: reqwest::RequestBuilder, asked: &str) -> anyhow::Result<V
 #[test]
 fn every_instance_restarts_and_nobody_notices() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let stores = Stores::default().key("catalog", "url", &Postgres::start()?.database()?);
+    let postgres = Postgres::start()?;
+    let url = postgres.database()?;
+    let stores = Stores::default().key("catalog", "url", &url);
     let (_relays, stores) = Relays::start(dir.path(), stores)?;
     let cluster = Cluster::start(&ClusterOptions::new(stores).instances(3).extra(BEHIND))?;
     let instances = cluster.instances();
@@ -151,6 +153,15 @@ fn every_instance_restarts_and_nobody_notices() -> anyhow::Result<()> {
     println!("{asked} requests of operators, none failed");
     ensure!(asked > 100, "only {asked} requests");
 
+    // Rows of a result table in segments, as the manifest has them.
+    let (_, database) = url.rsplit_once('/').context("a database's URL")?;
+    let stored = |table: &str| -> anyhow::Result<u64> {
+        let sql = format!(
+            "SELECT COALESCE(sum(p.row_count), 0) FROM segment_part p
+             WHERE p.table_name = '{table}' AND p.object IN (SELECT object FROM segment)"
+        );
+        Ok(postgres.sql_in(database, &sql)?.parse()?)
+    };
     for hunt in hunts {
         let all =
             |c: &crate::support::Coverage| c.is_complete(AGENTS + HOSTS) || c.is_complete(AGENTS);
@@ -158,6 +169,8 @@ fn every_instance_restarts_and_nobody_notices() -> anyhow::Result<()> {
         ensure!(covered.sums(), "hunt {hunt}: {covered:?}");
         let rows = native.acked(hunt, AGENTS)?;
         ensure!(rows == AGENTS * ROWS, "hunt {hunt}: {rows} rows acknowledged");
+        let (counted, there) = (covered.get("row_count"), stored(&format!("hunt_{hunt}"))?);
+        ensure!(counted >= rows && counted == there, "hunt {hunt}: {counted}, {there} stored");
     }
     let made = instances[1].list(&["label", "list"])?;
     let made = made
@@ -169,5 +182,11 @@ fn every_instance_restarts_and_nobody_notices() -> anyhow::Result<()> {
         ensure!(last[none] == 0, "{none}: {last}");
     }
     ensure!(last["lost"] == json!({}) && last["lines_made"] == last["lines_taken"], "{last}");
+    // What agents were told is taken is stored, once.
+    let taken = last["taken_of"]["own"].as_u64().context("lines by their kind")?;
+    wait_for("all lines to be stored", SOON, || {
+        Ok((stored("osquery_other")? >= taken).then_some(()))
+    })?;
+    ensure!(stored("osquery_other")? == taken, "{taken} lines taken: {}", stored("osquery_other")?);
     native.stop().map(drop)
 }

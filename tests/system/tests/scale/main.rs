@@ -98,13 +98,12 @@ fn separate_roles_a_nats_cluster_and_a_standby() -> anyhow::Result<()> {
     let mut world = World::start(&Shape::separate())?;
     let rounds = long_rounds();
     for turn in 0..rounds {
-        let mut faults: Vec<Fault> = (0..world.cluster.instances().len())
-            .map(|one| {
-                *[Fault::Kill(one), Fault::Away(one), Fault::Pause(one)]
-                    .choose(&mut rng)
-                    .expect("some")
-            })
+        // Each is killed once in every round, and stays away or not; as many as there are roles are paused.
+        let count = world.cluster.instances().len();
+        let mut faults: Vec<Fault> = (0..count)
+            .map(|one| *[Fault::Kill(one), Fault::Away(one)].choose(&mut rng).expect("some"))
             .collect();
+        faults.extend((0..4).map(|_| Fault::Pause(rng.random_range(0..count))));
         for store in ["catalog", "catalog-standby", "nats-0", "nats-1", "nats-2", "archive"] {
             faults.push(Fault::Sever(rng.random_range(0..world.cluster.instances().len()), store));
         }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
 use muster_testkit::{Nats, S3};
 
 use super::{Site, assert_away, assert_in_time, long, with_nats};
@@ -40,8 +41,13 @@ fn the_archive_is_stopped() -> anyhow::Result<()> {
         println!("sql over what is stored is refused after {:?}", answer.took);
     }
     site.native_comes_again()?;
+    let hunt_begun = site.person.hunt()?;
+    let told = site.asked()?;
+    assert_eq!(told.code, 4, "the rows are there, and that all are is known later: {told:?}");
+    site.shows_its_page()?;
     site.is_alive()?;
     s3.restart()?;
     site.hunted(hunt)?;
+    site.hunted(hunt_begun.body["no"].as_u64().context("a number")?)?;
     site.lines_stored()
 }

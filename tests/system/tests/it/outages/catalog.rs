@@ -26,6 +26,7 @@ fn during(site: &mut Site, time: Duration) -> anyhow::Result<()> {
         rounds += 1;
     }
     site.native_comes_again()?;
+    site.shows_its_page()?;
     site.is_alive()?;
     assert_in_time("people are told", people);
     assert_in_time("agents are answered", agents);

@@ -18,6 +18,9 @@ fn the_bus_is_stopped() -> anyhow::Result<()> {
     site.osquery.check_in()?;
     assert!(site.osquery.log()?.0);
     site.native_comes_again()?;
+    site.shows_its_page()?;
+    let told = site.asked()?;
+    assert_eq!(told.code, 0, "{told:?}");
     // Work is found without being told of it.
     let hunt = site.hunt()?;
     site.hunted(hunt)?;

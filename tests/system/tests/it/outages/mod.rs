@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use self::osquery::Osquery;
 use self::person::{Answer, Person};
-use crate::support::{Ask as _, Fleet, SOON};
+use crate::support::{Ask as _, Fleet, SOON, Told};
 
 /// Simulated native agents, and rows of each answer.
 const AGENTS: u64 = 20;
@@ -107,6 +107,23 @@ impl Site {
     fn native_comes_again(&mut self) -> anyhow::Result<()> {
         self.native.say("storm")?;
         self.native.up(AGENTS, AGENTS)
+    }
+
+    /// The page is there, whatever is away.
+    fn shows_its_page(&self) -> anyhow::Result<()> {
+        let page = self.person.page()?;
+        assert_eq!(page.status, 200, "{page:?}");
+        assert_in_time("the page is there", page.took);
+        Ok(())
+    }
+
+    /// Asks one native endpoint, as people do, and waits for its rows.
+    fn asked(&self) -> anyhow::Result<Told> {
+        let question = ["query", "SELECT pid FROM processes", "-e", "1", "-o", "csv"];
+        let told =
+            self.cluster.instance(0).tell(&[&question[..], &["--timeout", "8s"]].concat())?;
+        ensure!(told.out.lines().count() as u64 == 1 + ROWS, "a header and {ROWS} rows: {told:?}");
+        Ok(told)
     }
 
     fn is_alive(&self) -> anyhow::Result<()> {

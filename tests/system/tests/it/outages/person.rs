@@ -63,6 +63,11 @@ impl Person {
         self.call(Method::GET, "/v1/endpoints?limit=5", None)
     }
 
+    /// The page for people, which every server has in its memory.
+    pub fn page(&self) -> anyhow::Result<Answer> {
+        self.call(Method::GET, "/", None)
+    }
+
     pub fn sign_in(&self) -> anyhow::Result<Answer> {
         let body = json!({"name": "admin", "password": "a cluster under test 7"});
         self.call(Method::POST, "/v1/login", Some(&body))

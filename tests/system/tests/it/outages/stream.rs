@@ -16,9 +16,12 @@ fn the_stream_does_not_answer() -> anyhow::Result<()> {
     nats.pause(0)?;
     let began = Instant::now();
     let (mut agents, mut logs) = (Duration::ZERO, Duration::ZERO);
+    let mut asked = Vec::new();
     while began.elapsed() < long() {
         for (what, answer) in site.person.all()? {
             assert!(answer.status < 300 || what == "sql", "{what}: {answer:?}");
+            assert_in_time(what, answer.took);
+            asked.extend(answer.body["no"].as_u64().filter(|_| what != "list"));
         }
         agents = agents.max(site.osquery.check_in()?);
         let (taken, took) = site.osquery.log()?;
@@ -28,9 +31,15 @@ fn the_stream_does_not_answer() -> anyhow::Result<()> {
     site.native_comes_again()?;
     site.is_alive()?;
     assert_in_time("agents are answered", agents);
-    println!("lines are refused after at most {logs:?}");
+    assert_in_time("lines are refused", logs);
+    site.shows_its_page()?;
     nats.resume(0)?;
     wait_for("lines to be taken again", SOON, || Ok(site.osquery.log()?.0.then_some(())))?;
     site.hunted(hunt)?;
+    // A live query and a hunt of each round.
+    assert!(asked.len() >= 2, "{asked:?}");
+    for no in asked {
+        site.hunted(no)?;
+    }
     site.lines_stored()
 }
