@@ -37,13 +37,17 @@ pub(crate) fn distributed_on(agent: &Agent) -> AgentReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
     distributed_off: Option<bool>,
+    /// Questions come by another plugin than ours.
+    distributed_elsewhere: Option<bool>,
     carver_off: Option<bool>,
 }
 
 /// The agent, now that its flags are known.
 pub(crate) fn reported(known: &Agent, flags: Flags) -> AgentReport {
     let mut report = report_of(known);
-    let words = [(DISTRIBUTED_OFF, flags.distributed_off), (CARVER_OFF, flags.carver_off)];
+    let distributed = [flags.distributed_off, flags.distributed_elsewhere];
+    let distributed = distributed.into_iter().flatten().reduce(|one, other| one || other);
+    let words = [(DISTRIBUTED_OFF, distributed), (CARVER_OFF, flags.carver_off)];
     for (word, off) in words {
         if let Some(off) = off {
             set(&mut report, word, off);
@@ -100,6 +104,7 @@ fn apply(flags: &mut Flags, flag: &Flag) {
     let off = Some(flag.value == "true" || flag.value == "1");
     match flag.name.as_str() {
         "disable_distributed" => flags.distributed_off = off,
+        "distributed_plugin" => flags.distributed_elsewhere = Some(flag.value != "tls"),
         "disable_carver" => flags.carver_off = off,
         _ => {}
     }

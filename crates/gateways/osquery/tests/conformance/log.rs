@@ -291,5 +291,14 @@ async fn flags_that_switch_queries_off_are_noted() {
     let snapshot = rig.directory.refresh().await.unwrap();
     let agent = snapshot.agent(muster_types::AgentNo(1)).unwrap();
     assert_eq!(&*agent.facts.capabilities, "sql distributed:off");
+    // It is on, and asks somebody else.
+    let flags = json!({"name": "muster.flags", "unixTime": 2, "action": "snapshot", "snapshot": [
+        {"name": "disable_distributed", "value": "false"},
+        {"name": "distributed_plugin", "value": "filesystem"},
+        {"name": "disable_carver", "value": "true"}]});
+    assert_eq!(rig.log(&key, &[flags]).await.means(), Means::Success);
+    let snapshot = rig.directory.refresh().await.unwrap();
+    let agent = snapshot.agent(muster_types::AgentNo(1)).unwrap();
+    assert_eq!(&*agent.facts.capabilities, "sql distributed:off carver:off");
     rig.stop().await;
 }
