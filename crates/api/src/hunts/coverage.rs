@@ -1,5 +1,7 @@
 //! One hunt: itself, its coverage, and each endpoint's outcome.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use muster_endpoints::Snapshot;
 use muster_hunts::EndpointOutcome;
@@ -77,11 +79,20 @@ pub struct OutcomeOf {
 }
 
 /// What an endpoint without an outcome waits for: agents that poll are asked no sooner than they come.
-fn note(state: &ApiState, snapshot: &Snapshot, it: EndpointOutcome) -> Option<String> {
+fn note(state: &ApiState, snapshot: &Snapshot, it: &EndpointOutcome) -> Option<String> {
+    let left = next_poll(state, snapshot, it)?;
+    Some(format!("waiting for poll, {} s at most", left.as_secs()))
+}
+
+/// How long it is at most until the agent of an endpoint that waits asks for work; `None` when it does not poll.
+pub(crate) fn next_poll(
+    state: &ApiState,
+    snapshot: &Snapshot,
+    it: &EndpointOutcome,
+) -> Option<Duration> {
     let primary = || snapshot.primary_agent(it.endpoint).map(|agent| agent.no);
     let agent = it.agent.or_else(primary).filter(|_| it.outcome == Outcome::Waiting)?;
-    let left = state.presence.next_poll(agent).filter(|_| state.presence.is_online(agent))?;
-    Some(format!("waiting for poll, {} s at most", left.as_secs()))
+    state.presence.next_poll(agent).filter(|_| state.presence.is_online(agent))
 }
 
 /// What became of each endpoint, by number.
@@ -109,7 +120,7 @@ pub(crate) async fn outcomes(
             .unwrap_or_default(),
         agent: it.agent.map(|agent| agent.0),
         outcome: it.outcome.to_string(),
-        note: note(&state, &snapshot, it),
+        note: note(&state, &snapshot, &it),
     };
     let found = all
         .into_iter()

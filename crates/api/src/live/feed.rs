@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::response::sse::Event;
 use muster_bus::{Hint, Topic};
 use muster_hunts::{Coverage as Counts, HuntDef, HuntKind, HuntState};
-use muster_types::{Access, AgentNo, HuntNo, Timestamp};
+use muster_types::{Access, AgentNo, HuntNo, Outcome, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -15,10 +15,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::watch::announce;
-use super::{LiveEnd, LiveOutcome, LiveRows, fill};
+use super::{LiveEnd, LiveOutcome, LiveProgress, LiveRows, fill};
 use crate::audit;
 use crate::auth::store;
 use crate::caller::Caller;
+use crate::hunts::coverage::next_poll;
 use crate::hunts::view::Coverage;
 use crate::problem::{Problem, Result};
 use crate::state::ApiState;
@@ -41,6 +42,9 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(24);
 /// Before the end a look may hold the stream up for this long.
 const LOOK_TIME: Duration = Duration::from_secs(5);
+/// Endpoints of a question of which it is told when the last of them polls: each is looked at whenever progress is
+/// told.
+const POLLS_MAX: u64 = 1_000;
 
 /// What a worker publishes of one record.
 #[derive(Deserialize)]
@@ -241,7 +245,9 @@ impl Feed {
             self.missed();
         }
         if self.told.as_ref() != Some(&counts) {
-            self.event("progress", &Coverage::from(&counts)).await?;
+            let next_poll_seconds = self.next_poll(&counts).await?.map(|left| left.as_secs());
+            let coverage = Coverage::from(&counts);
+            self.event("progress", &LiveProgress { coverage, next_poll_seconds }).await?;
             self.told = Some(counts.clone());
         }
         if over {
@@ -261,6 +267,18 @@ impl Feed {
             self.event("end", &end).await?;
         }
         Ok(over)
+    }
+
+    /// How long it is at most until the last of those that wait asks for work.
+    async fn next_poll(&self, counts: &Counts) -> Result<Option<Duration>> {
+        if counts.count(Outcome::Waiting) == 0 || counts.total > POLLS_MAX {
+            return Ok(None);
+        }
+        let endpoints = self.state.hunts.outcomes(self.hunt, &self.access).await?;
+        let snapshot = self.state.directory.snapshot();
+        let left =
+            endpoints.iter().flatten().filter_map(|it| next_poll(&self.state, &snapshot, it));
+        Ok(left.max())
     }
 
     fn is_over(&self, hunt: &HuntDef, counts: &Counts) -> bool {

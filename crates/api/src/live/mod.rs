@@ -57,6 +57,18 @@ pub struct LiveOutcome {
     pub message: String,
 }
 
+/// What became of the endpoints so far.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LiveProgress {
+    /// One outcome for each.
+    #[serde(flatten)]
+    pub coverage: Coverage,
+    /// Seconds until the last of those that wait asks for work, at most: agents that poll are not reached before.
+    /// As far as this instance has seen them poll; left out for more than a thousand endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_poll_seconds: Option<u64>,
+}
+
 /// The end of the stream.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LiveEnd {
@@ -73,7 +85,7 @@ pub struct LiveEnd {
 }
 
 /// Follows a hunt: events `rows` ([`LiveRows`]), `outcome` ([`LiveOutcome`]), `progress`
-/// ([`Coverage`]) and, when it is over, `end` ([`LiveEnd`]). Nothing is lost by joining late, or when an
+/// ([`LiveProgress`]) and, when it is over, `end` ([`LiveEnd`]). Nothing is lost by joining late, or when an
 /// instance dies meanwhile: what hints did not bring is read from the store. Every row comes once, or `end`
 /// says what is missing. Closing the connection does not stop the hunt: `POST /v1/hunts/{no}/stop` does.
 #[utoipa::path(get, path = "/hunts/{no}/live", operation_id = "hunts.live", tag = "hunts",

@@ -236,7 +236,7 @@ impl Api {
         self.enrolled(name, AgentKind::Osquery).await.1
     }
 
-    async fn enrolled(&self, name: &str, kind: AgentKind) -> (AgentNo, u32) {
+    pub async fn enrolled(&self, name: &str, kind: AgentKind) -> (AgentNo, u32) {
         let new = Enrol {
             org: OrgId::DEFAULT,
             kind,

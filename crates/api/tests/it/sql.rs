@@ -8,7 +8,7 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use http_body_util::BodyExt as _;
 use muster_bus::Topic;
-use muster_types::HuntNo;
+use muster_types::{AgentKind, Clock as _, HuntNo};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -169,6 +169,38 @@ async fn live_rows_reach_who_may_see_them() {
     assert_eq!(seen.matches("event: rows").count(), 1, "{seen}");
     assert!(seen.contains(r#""name":"dev-1","agent":1,"rows":[{"a":1}]"#), "{seen}");
     assert!(!seen.contains("board"), "{seen}");
+}
+
+#[tokio::test]
+async fn who_waits_for_an_agent_that_polls_is_told_for_how_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::with(child("exit 1", dir.path())).await;
+    let (agent, _) = api.enrolled("web-7", AgentKind::Osquery).await;
+    for _ in 0..2 {
+        api.presence.polled(agent, api.clock.now());
+        api.clock.advance(Duration::from_secs(40));
+    }
+    api.presence.polled(agent, api.clock.now());
+    api.clock.advance(Duration::from_secs(6));
+    let made = api.post(&api.root, "/v1/hunts", json!({"query": "SELECT 1"})).await.expect(201);
+    let no = made["no"].as_u64().unwrap();
+    let outcomes = api.get(&api.root, &format!("/v1/hunts/{no}/outcomes")).await.expect(200);
+    assert_eq!(outcomes["items"][0]["note"], "waiting for poll, 34 s at most", "{outcomes}");
+    let path = format!("/v1/hunts/{no}/live");
+    let request = request(&api.root, http::Method::GET, &path, &Value::Null);
+    let mut body = api.router.clone().oneshot(request).await.unwrap().into_body();
+    let mut seen = String::new();
+    let read = async {
+        while !seen.contains("event: progress") {
+            let frame = body.frame().await.unwrap().unwrap();
+            seen.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), read).await.expect("events");
+    assert!(
+        seen.contains(r#""waiting":1"#) && seen.contains(r#""next_poll_seconds":34"#),
+        "{seen}"
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::query::{ASK_ABOVE, numbers, reach_sentence};
 use super::results::question;
 use super::scope::ScopeArgs;
 use super::session::{Session, confirm};
-use super::watch::{Watch, follow};
+use super::watch::{Watch, begin, follow};
 use crate::client::{CliError, Exit};
 use crate::config::{Size, Span};
 
@@ -268,7 +268,7 @@ pub async fn collect(session: &Session, args: Collect) -> Result<(), CliError> {
     if let Some(expires) = args.expires {
         body["expires_in_seconds"] = expires.0.as_secs().into();
     }
-    let asked: Value = session.client.post("/v1/collections", &body).await?;
+    let asked = begin(session, "/v1/collections", &body).await?;
     let no = asked["no"].as_u64().unwrap_or_default();
     if args.no_wait || asked["state"] == "awaiting_approval" {
         return session.object(&asked);

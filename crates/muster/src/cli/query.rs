@@ -10,7 +10,7 @@ use super::plain::endpoint_number;
 use super::results::question;
 use super::scope::ScopeArgs;
 use super::session::{Session, confirm};
-use super::watch::{Watch, follow};
+use super::watch::{Watch, begin, follow};
 use crate::client::{CliError, Exit};
 use crate::config::Span;
 
@@ -78,7 +78,7 @@ pub async fn run(session: &Session, args: Query) -> Result<(), CliError> {
         confirm(&format!("This asks {online} endpoints. Go on?"), args.yes)?;
     }
     body["dry_run"] = false.into();
-    let asked: Value = session.client.post("/v1/queries", &body).await?;
+    let asked = begin(session, "/v1/queries", &body).await?;
     let Some(no) = asked["no"].as_u64() else {
         return Err(CliError::new(Exit::Refused, "the server started nothing"));
     };

@@ -1,9 +1,12 @@
 //! Following a hunt, query or collection: its rows as they come, its progress, its end.
 
 use std::io::{IsTerminal, stdout};
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::output::Printer;
@@ -28,19 +31,42 @@ pub async fn follow(session: &Session, no: u64, watch: Watch) -> Result<(), CliE
         done = events(session, no, watch) => done,
         _ = tokio::signal::ctrl_c() => {
             if watch.stop_on_interrupt {
-                let path = format!("/v1/hunts/{no}/stop");
-                let reason = json!({"reason": "interrupted by who asked"});
-                let _: Value = session.client.post(&path, &reason).await?;
+                stop(session, no).await?;
             }
             Err(CliError::new(Exit::Cancelled, format!("cancelled; what has come stays: muster results {no}")))
         }
     }
 }
 
+/// Sends what begins a query or collection. Ctrl-C meanwhile stops on the server what it began.
+///
+/// # Errors
+/// Those of the request, or cancelled.
+pub async fn begin(session: &Session, path: &str, body: &Value) -> Result<Value, CliError> {
+    let mut asked = pin!(session.client.post::<Value, Value>(path, body));
+    tokio::select! {
+        asked = &mut asked => asked,
+        _ = tokio::signal::ctrl_c() => {
+            // It may be there already: its number comes with the answer.
+            if let Some(no) = asked.await?["no"].as_u64() {
+                stop(session, no).await?;
+            }
+            Err(CliError::new(Exit::Cancelled, "cancelled"))
+        }
+    }
+}
+
+async fn stop(session: &Session, no: u64) -> Result<(), CliError> {
+    let path = format!("/v1/hunts/{no}/stop");
+    let reason = json!({"reason": "interrupted by who asked"});
+    let _: Value = session.client.post(&path, &reason).await?;
+    Ok(())
+}
+
 async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError> {
     let mut events = session.client.events(&format!("/v1/hunts/{no}/live")).await?;
     let mut printer = Printer::new(session.format, stdout().lock(), &[]);
-    let bar = progress_bar();
+    let (bar, polls) = progress_bar();
     let mut coverage = Value::Null;
     let mut ended = false;
     let mut missing: Option<String> = None;
@@ -67,6 +93,8 @@ async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError
             "progress" => {
                 bar.set_length(data["total"].as_u64().unwrap_or_default());
                 bar.set_position(data["ended"].as_u64().unwrap_or_default());
+                let next = data["next_poll_seconds"].as_u64();
+                *polls.lock() = next.map(|left| Instant::now() + Duration::from_secs(left));
                 coverage = data;
             }
             "end" => {
@@ -96,7 +124,7 @@ async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError
     }
     if errors.len() > 20 {
         eprintln!(
-            "… and {} more; see: muster sql \"SELECT * FROM errors WHERE hunt = {no}\"",
+            "… and {} more; see: muster sql \"SELECT * FROM collections WHERE hunt = {no}\"",
             errors.len() - 20
         );
     }
@@ -137,15 +165,23 @@ fn with_endpoint(endpoint: Option<&str>, row: &Value) -> Map<String, Value> {
     out
 }
 
-fn progress_bar() -> ProgressBar {
+/// A bar, and when the last agent that is waited for polls, which it counts down to.
+fn progress_bar() -> (ProgressBar, Arc<Mutex<Option<Instant>>>) {
+    let polls = Arc::<Mutex<Option<Instant>>>::default();
     if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+        return (ProgressBar::hidden(), polls);
     }
     let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} endpoints, {elapsed}")
-    {
-        bar.set_style(style);
+    let template = "{bar:30} {pos} of {len} endpoints, {elapsed}{poll}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        let next = Arc::clone(&polls);
+        let poll = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let Some(next) = *next.lock() else { return };
+            let left = next.saturating_duration_since(Instant::now());
+            let _ = write!(out, ", waiting for poll, {} s at most", left.as_secs());
+        };
+        bar.set_style(style.with_key("poll", poll));
     }
     bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+    (bar, polls)
 }

@@ -1,6 +1,7 @@
 //! Hunts over a simulated fleet: exact outcomes, planted evidence, and what operators may do to them.
 
 use std::collections::{BTreeSet, HashSet};
+use std::process::Stdio;
 
 use muster_testkit::{Server, ServerOptions, wait_for};
 use serde_json::Value;
@@ -111,6 +112,30 @@ fn results_are_exact(server: &Server, hunt: u64, expected: u64) -> anyhow::Resul
     );
     let ends = server.sql(&ends)?.unwrap_or_default();
     assert_eq!(ends, [serde_json::json!({"n": 300, "a": 300})]);
+    Ok(())
+}
+
+#[test]
+fn ctrl_c_ends_a_question_on_the_server_too() -> anyhow::Result<()> {
+    let server = server()?;
+    let mut fleet = Fleet::start(&server, &["--endpoints", "3"])?;
+    fleet.up(3, 3)?;
+    fleet.say("mute")?;
+    let mut command = server.command()?;
+    command.args(["query", "SELECT 1 AS one", "--timeout", "5m"]);
+    let mut asking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let running = wait_for("a question that nobody answers", SOON, || {
+        let hunts = server.list(&["hunt", "list"])?;
+        let no = hunts.first().and_then(|hunt| hunt["no"].as_u64());
+        let Some(no) = no else { return Ok(None) };
+        Ok((server.coverage(no)?.get("running") == 3).then_some(no))
+    })?;
+    let pid = rustix::process::Pid::from_child(&asking);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    let ended = wait_for("the command to end", SOON, || Ok(asking.try_wait()?))?;
+    assert_eq!(ended.code(), Some(130));
+    let shown = server.json(&["hunt", "show", &running.to_string()])?;
+    assert_eq!(shown["hunt"]["state"], "stopped", "{shown}");
     Ok(())
 }
 
