@@ -26,13 +26,14 @@ const fn osquery(name: &'static str, args: &'static [&'static str]) -> Bench {
     Bench { name, package: "muster-loadgen", example: "osquery_bench", args, servers: true }
 }
 
-const BENCHES: [Bench; 15] = [
+const BENCHES: [Bench; 17] = [
     plain("append", "muster-stream", "append_bench"),
     plain("jetstream", "muster-stream", "jetstream_bench"),
     plain("hint", "muster-bus", "hint_latency"),
     plain("columns", "muster-results", "columns_bench"),
     plain("intake", "muster-intake", "intake_bench"),
     plain("sql", "muster-query", "sql_bench"),
+    plain("software", "muster-query", "current_bench"),
     with_servers("agents", &["agents", "--agents", "10000"]),
     with_servers("startup", &["startup", "--agents", "100000"]),
     osquery("osquery-idle", &["idle"]),
@@ -41,6 +42,13 @@ const BENCHES: [Bench; 15] = [
     osquery("osquery-herd", &["herd"]),
     osquery("osquery-hunt", &["hunt"]),
     osquery("osquery-memory", &["memory"]),
+    Bench {
+        name: "delivery",
+        package: "muster-loadgen",
+        example: "cluster_bench",
+        args: &["delivery"],
+        servers: true,
+    },
     Bench {
         name: "scaling",
         package: "muster-loadgen",

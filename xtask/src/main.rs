@@ -32,12 +32,15 @@ enum Task {
         /// Only benchmarks whose name holds this.
         filter: Option<String>,
     },
-    /// The long form of the cluster's tests: every fault, in rounds, with separate roles, a NATS cluster
-    /// and a PostgreSQL standby. Ten to twenty minutes a round.
+    /// The long form: server and agent killed again and again, and every fault of a cluster, in rounds, with
+    /// separate roles, a NATS cluster and a PostgreSQL standby. Twenty minutes a round.
     Long {
-        /// How many rounds.
+        /// How many rounds of the cluster; none when 0.
         #[arg(long, default_value_t = 2)]
         rounds: u32,
+        /// How many times a server, and an agent, is killed; not at all when 0.
+        #[arg(long, default_value_t = 100)]
+        kills: u32,
         /// What order and moments follow from; a new one each time, which is printed.
         #[arg(long)]
         seed: Option<u64>,
@@ -55,7 +58,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Ci => steps::ci(),
         Task::Bench { filter } => bench::run(filter.as_deref()),
-        Task::Long { rounds, seed } => long::run(rounds, seed),
+        Task::Long { rounds, kills, seed } => long::run(rounds, kills, seed),
         Task::Dist => dist::run(),
         Task::Statements => statements::run(),
         Task::Generate => generate::run(),
