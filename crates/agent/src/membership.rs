@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_codec_native::{Credential, Rekey, Welcome};
+use muster_codec_native::{Credential, Rekey};
 use muster_types::AgentNo;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::sync::{mpsc, oneshot};
@@ -107,13 +107,12 @@ impl Agent {
     /// Takes the CAs the server names, unless they would lock this very server out.
     pub(crate) fn learn_cas(
         &mut self,
-        welcome: &Welcome,
+        pem: &str,
         server: &ServerUrl,
         certificates: &[CertificateDer<'static>],
-    ) -> Result<(), Error> {
-        let pem = &welcome.server_cas;
-        if pem.is_empty() || *pem == self.cas {
-            return Ok(());
+    ) {
+        if pem.is_empty() || pem == self.cas {
+            return;
         }
         let seconds = u64::try_from(self.options.clock.now().seconds()).unwrap_or(0);
         let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
@@ -122,9 +121,12 @@ impl Agent {
             .is_ok_and(|set| name.is_ok_and(|name| set.believes(certificates, &name, now)));
         if !believed {
             tracing::warn!(%server, "new CAs refused: they do not vouch for the server that sent them");
-            return Ok(());
+            return;
         }
-        self.trust(pem)
+        // Told again with the next link.
+        if let Err(error) = self.trust(pem) {
+            tracing::warn!(%server, "new CAs cannot be kept: {}", chain(&error));
+        }
     }
 
     fn trust(&mut self, pem: &str) -> Result<(), Error> {

@@ -224,9 +224,10 @@ impl Agent {
             }
         };
         tracing::info!(%server, agent = %self.identity.agent_no, "linked");
-        self.learn_cas(&welcome, &server, &certificates)?;
+        self.learn_cas(&welcome.server_cas, &server, &certificates);
         let session = Session { buffer, orders, limits: welcome.limits };
-        match session.run(link, shutdown).await {
+        let cas = |pem: &str| self.learn_cas(pem, &server, &certificates);
+        match session.run(link, shutdown, cas).await {
             Ok(Closed::Shutdown) => Ok(Next::Stop),
             Ok(Closed::Server) => {
                 tracing::info!(%server, "link closed by the server");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Ca, SECRET, Server, contents, options};
 use muster_agent::{AgentOptions, Error};
-use muster_codec_native::{Bye, Cancel, Credential, Nack, Rekey};
+use muster_codec_native::{Bye, Cancel, Cas, Credential, Nack, Rekey};
 use muster_types::{AgentNo, Outcome};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -219,6 +219,24 @@ async fn cas_are_rotated_and_a_set_that_locks_out_is_refused() {
     server.welcomed().await;
     agent.stop().await;
     let agent = Running::start(configured);
+    server.welcomed().await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn cas_that_change_during_a_link_are_learnt_and_the_link_goes_on() {
+    let (old, new, data) = (Ca::new("old"), Ca::new("new"), tempfile::tempdir().unwrap());
+    let mut server = Server::start(&old).await;
+    let port = server.port;
+    let agent = Running::start(options(&server, data.path()));
+    let (mut link, _) = server.welcomed().await;
+    // A set that would not vouch for this server is not taken.
+    link.say(Cas { server_cas: new.pem() }).await;
+    link.say(Cas { server_cas: old.pem() + &new.pem() }).await;
+    link.task(1, "SELECT 1").await;
+    link.answer(1).await;
+    drop((link, server));
+    let mut server = Server::start_on(&new, &format!("127.0.0.1:{port}")).await;
     server.welcomed().await;
     agent.stop().await;
 }

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod auth;
 pub mod authorise;
 mod caller;
+pub mod cas;
 pub mod debug;
 pub mod doctor;
 mod document;

@@ -18,9 +18,9 @@ use crate::inventory::{answers, endpoint, policies, rules};
 use crate::problem::{Code, Problem};
 use crate::state::ApiState;
 use crate::{
-    approvals, artifacts, assets, audit, auth, debug, doctor, document, endpoints, enrol_secrets,
-    gate, idempotency, instances, labels, length, live, node_keys, osquery_config, osquery_yara,
-    schedules, shards, sinks, sql, storage, tokens, updates, uploads, users, version,
+    approvals, artifacts, assets, audit, auth, cas, debug, doctor, document, endpoints,
+    enrol_secrets, gate, idempotency, instances, labels, length, live, node_keys, osquery_config,
+    osquery_yara, schedules, shards, sinks, sql, storage, tokens, updates, uploads, users, version,
 };
 
 /// The operation behind each method and path.
@@ -124,6 +124,9 @@ fn fleet() -> OpenApiRouter<ApiState> {
         .routes(routes!(enrol_secrets::revoke))
         .routes(routes!(node_keys::list, node_keys::rotate))
         .routes(routes!(node_keys::retire))
+        .routes(routes!(cas::list, cas::add))
+        .routes(routes!(cas::sign))
+        .routes(routes!(cas::retire))
         .routes(routes!(uploads::list))
         .routes(routes!(uploads::get))
         .routes(routes!(uploads::content))

@@ -38,7 +38,8 @@ pub use fuzz::fuzz_decode;
 pub use host::HostFacts;
 pub use proof::{enrol_message, hello_message};
 pub use server_frame::{
-    Ack, Bye, Cancel, Challenge, LinkLimits, Nack, Rekey, ServerFrame, Task, TaskLimits, Welcome,
+    Ack, Bye, Cancel, Cas, Challenge, LinkLimits, Nack, Rekey, ServerFrame, Task, TaskLimits,
+    Welcome,
 };
 
 /// Where an agent enrols, with POST.

@@ -105,6 +105,13 @@ pub struct Rekey {
     pub ticket: String,
 }
 
+/// The CAs have changed while the link was up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cas {
+    /// As in [`Welcome`].
+    pub server_cas: String,
+}
+
 /// The server ends the link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
@@ -171,4 +178,6 @@ server_frames! {
     Rekey = 71 "rekey",
     /// Until later.
     Bye = 72 "bye",
+    /// Trust these from now on.
+    Cas = 73 "cas",
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use muster_codec_native::{
-    Ack, AgentFrame, Batch, Bye, Cancel, Challenge, Credential, EnrolRequest, Error, Hello,
+    Ack, AgentFrame, Batch, Bye, Cancel, Cas, Challenge, Credential, EnrolRequest, Error, Hello,
     HostFacts, LinkLimits, MESSAGE_BYTES_MAX, Nack, NativeDecoder, Rekey, ServerFrame, StreamSeq,
     Task, TaskLimits, Welcome, fuzz_decode,
 };
@@ -100,6 +100,7 @@ fn server_samples() -> Vec<(&'static str, ServerFrame)> {
         ("task", task.into()),
         ("cancel", Cancel { task: TASK }.into()),
         ("rekey", Rekey { ticket: "t".into() }.into()),
+        ("cas", Cas { server_cas: "-----BEGIN CERTIFICATE-----".into() }.into()),
         ("bye", Bye { reason: "restart".into(), retry_after_ms: 100 }.into()),
     ]
 }

@@ -23,14 +23,20 @@ const SCRIPT: &str = include_str!("install.sh");
 
 /// What the script is made of.
 pub struct Install {
-    /// The CA's certificate.
-    pub ca_pem: String,
-    /// SHA-256 of it, hexadecimal without colons.
-    pub fingerprint: String,
+    /// The CAs as they are now.
+    pub cas: Box<dyn Fn() -> Cas + Send + Sync>,
     /// Where all instances serve agents, where that is told.
     pub advertised: Advertised,
     /// Names in the server's certificate now.
     pub names: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+/// Certificates of CAs, as PEM.
+pub struct Cas {
+    /// Of the one that signs the servers' certificates, which the [`line`] names.
+    pub signing: String,
+    /// Of all that agents are to trust.
+    pub trusted: String,
 }
 
 /// The routes, for the agents' listener.
@@ -43,7 +49,7 @@ pub fn router(install: Install) -> Router {
 }
 
 async fn ca(State(install): State<Arc<Install>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/x-pem-file")], install.ca_pem.clone()).into_response()
+    ([(header::CONTENT_TYPE, "application/x-pem-file")], (install.cas)().signing).into_response()
 }
 
 async fn servers(State(install): State<Arc<Install>>) -> axum::Json<Vec<String>> {
@@ -77,10 +83,12 @@ impl Install {
     fn script(&self, server: &str) -> String {
         let flags =
             |system| Flags { server, system, host_identifier: "uuid", accept_gzip: false }.text();
+        let cas = (self.cas)().trusted;
+        let cas = cas.trim_end();
         SCRIPT
             .replace("@SERVER@", server)
-            .replace("@FINGERPRINT@", &self.fingerprint)
-            .replace("@CA@", self.ca_pem.trim_end())
+            .replace("@CA_SUM@", &hex::encode(Sha256::digest(format!("{cas}\n"))))
+            .replace("@CA@", cas)
             .replace("@FLAGS_LINUX@", flags(System::Linux).trim_end())
             .replace("@FLAGS_DARWIN@", flags(System::Darwin).trim_end())
     }

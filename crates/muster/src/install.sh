@@ -16,10 +16,6 @@ sha256() {
     if command -v sha256sum >/dev/null 2>&1; then sha256sum; else shasum -a 256; fi | cut -c1-64
 }
 
-decode() {
-    if base64 -d </dev/null >/dev/null 2>&1; then base64 -d; else base64 -D; fi
-}
-
 ca() {
     cat <<'MUSTER_CA'
 @CA@
@@ -88,7 +84,7 @@ main() {
             fail "osqueryd is not installed here; its packages are at https://osquery.io/downloads"
     fi
     # Says that the script was not put together wrongly; who sent it was checked by the line that fetched it.
-    [ "$(ca | sed '/-----/d' | decode | sha256)" = '@FINGERPRINT@' ] || fail "the CA in this script is damaged"
+    [ "$(ca | sha256)" = '@CA_SUM@' ] || fail "the CA in this script is damaged"
     read_secret
     mkdir -p "$dir"
     ca | put "$dir/ca.pem" 644

@@ -35,16 +35,17 @@ pub(crate) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Holds the link until it ends, one way or another.
+    /// Holds the link until it ends, one way or another. The CAs that the server names go to `cas`.
     pub(crate) async fn run(
         &self,
         link: Link,
         shutdown: &CancellationToken,
+        cas: impl FnMut(&str),
     ) -> Result<Closed, Error> {
         let (mut out, mut input) = link.split();
         let acked = watch::Sender::new(0u64);
         let heard = tokio::select! {
-            heard = self.listen(&mut input, &acked) => heard,
+            heard = self.listen(&mut input, &acked, cas) => heard,
             sent = self.send(&mut out, acked.subscribe()) => match sent {
                 Err(error) => Err(error),
                 Ok(never) => match never {},
@@ -62,6 +63,7 @@ impl Session<'_> {
         &self,
         input: &mut SplitStream<Link>,
         acked: &watch::Sender<u64>,
+        mut cas: impl FnMut(&str),
     ) -> Result<Closed, Error> {
         // The server pings; three missed ones are its end.
         let interval = Duration::from_millis(u64::from(self.limits.ping_interval_ms)).max(MIN_PING);
@@ -88,6 +90,7 @@ impl Session<'_> {
                     let wait = Duration::from_millis(bye.retry_after_ms);
                     return Ok(Closed::RetryAfter(wait, bye.reason));
                 }
+                ServerFrame::Cas(told) => cas(&told.server_cas),
                 ServerFrame::Rekey(rekey) => return Ok(Closed::Rekey(rekey)),
                 ServerFrame::Challenge(_) | ServerFrame::Welcome(_) => {
                     return Err(Error::Protocol("greeted twice"));

@@ -119,6 +119,9 @@ pub const CHANGES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/node-keys", ""),
     ("POST", "/v1/node-keys", ""),
     ("DELETE", "/v1/node-keys/1", ""),
+    ("POST", "/v1/cas", ""),
+    ("POST", "/v1/cas/2/sign", r#"{"leave_behind": true}"#),
+    ("DELETE", "/v1/cas/1", ""),
     (
         "POST",
         "/v1/artifacts",

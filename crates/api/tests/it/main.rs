@@ -4,6 +4,7 @@ mod account;
 mod assets;
 mod audit;
 mod away;
+mod cas;
 mod coverage;
 mod hunts;
 mod idempotency;

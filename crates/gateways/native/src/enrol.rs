@@ -74,7 +74,7 @@ async fn enrol(
             state.metrics.enrolled.inc();
             let (agent, endpoint) = (enrolled.agent, enrolled.endpoint);
             tracing::info!(%agent, %endpoint, %peer, new = enrolled.is_new, "agent enrolled");
-            let server_cas = state.server_cas.load().to_string();
+            let server_cas = state.server_cas.load().pem.clone();
             Json(EnrolAnswer { agent_no: agent, server_cas }).into_response()
         }
         Err(refused) => {

@@ -21,4 +21,4 @@ pub use copies::follow_copies;
 pub use enrol::router;
 pub use options::Options;
 pub use protocol::protocol;
-pub use state::{NativeState, Parts};
+pub use state::{NativeState, Parts, ServerCas};

@@ -16,6 +16,17 @@ use crate::Options;
 use crate::copies::Copies;
 use crate::ticket::Tickets;
 
+/// What agents are told of the CAs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerCas {
+    /// The certificates of all that they shall trust, as PEM.
+    pub pem: String,
+    /// The number of the one that signed this server's certificate.
+    pub signing: u32,
+    /// The numbers of all.
+    pub trusted: Vec<u32>,
+}
+
 /// What the native gateway is built from.
 pub struct Parts {
     /// Bounds and times.
@@ -44,8 +55,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// The CAs agents shall trust, as PEM; swapped when they rotate.
-    pub server_cas: Arc<ArcSwap<String>>,
+    /// The CAs agents shall trust; swapped when they rotate.
+    pub server_cas: Arc<ArcSwap<ServerCas>>,
     /// Key of the tickets for copied agents; the same on all instances.
     pub ticket_key: [u8; 32],
 }
@@ -65,7 +76,7 @@ pub struct NativeState {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) server_cas: Arc<ArcSwap<String>>,
+    pub(crate) server_cas: Arc<ArcSwap<ServerCas>>,
     pub(crate) tickets: Tickets,
     pub(crate) copies: Copies,
     /// When the catalog was last asked for an unknown agent; those that ask wait in turn.

@@ -300,3 +300,33 @@ async fn on_shutdown_agents_are_told_when_to_return() {
     assert_eq!(link.next().await, None);
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn who_is_linked_is_told_of_other_cas_and_comes_again_when_its_own_is_retired() {
+    use muster_gateway_native::ServerCas;
+    let options = Options { ping_interval: Duration::from_millis(100), ..Options::default() };
+    let rig = Rig::with(options).await;
+    let agent = rig.enrol().await;
+    let mut link = rig.connect(&agent).await;
+    let tell = |pem: &str, signing, trusted: &[u32]| {
+        let (pem, trusted) = (pem.to_owned(), trusted.to_vec());
+        rig.cas.store(ServerCas { pem, signing, trusted }.into());
+    };
+    // Once each: what follows a change is the next change, not the same words again.
+    for (pem, signing) in [("both", 1), ("both, turned", 2)] {
+        tell(pem, signing, &[1, 2]);
+        let told = link.next().await;
+        assert!(matches!(&told, Some(ServerFrame::Cas(cas)) if cas.server_cas == pem), "{told:?}");
+    }
+    let late = rig.enrol().await;
+    let (mut later, answer) = rig.hello(&late).await;
+    let Some(ServerFrame::Welcome(welcome)) = answer else { panic!("{answer:?}") };
+    assert_eq!(welcome.server_cas, "both, turned");
+    tell("the second", 2, &[2]);
+    let end = link.next().await;
+    let Some(ServerFrame::Bye(bye)) = &end else { panic!("{end:?}") };
+    assert!(bye.reason.contains("retired"), "{bye:?}");
+    let told = later.next().await;
+    assert!(matches!(&told, Some(ServerFrame::Cas(cas)) if cas.server_cas == "the second"));
+    rig.stop().await;
+}

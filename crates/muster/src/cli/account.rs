@@ -49,10 +49,15 @@ pub async fn login(context: Option<&str>, args: Login) -> Result<(), CliError> {
             context.token = Some(token.to_owned());
         }
     }
+    let signed_in = Client::new(&context)?;
     contexts.contexts.insert(context_name.clone(), context);
-    contexts.current.get_or_insert(context_name);
+    contexts.current.get_or_insert_with(|| context_name.clone());
     contexts.save()?;
     eprintln!("signed in as {name}");
+    // The session is good without.
+    if let Err(error) = super::ca::learn(&signed_in, Some(&context_name)).await {
+        eprintln!("muster: this context keeps the CAs it had: {error}");
+    }
     Ok(())
 }
 

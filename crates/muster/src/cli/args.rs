@@ -109,6 +109,9 @@ pub enum Command {
     /// Keys that sign what osquery agents show with every request.
     #[command(subcommand)]
     NodeKey(super::node_key::NodeKey),
+    /// CAs that agents and people trust to vouch for the servers.
+    #[command(subcommand)]
+    Ca(super::ca::Ca),
     /// Definitions of what to collect.
     #[command(subcommand)]
     Artifact(ArtifactCommand),

@@ -6,6 +6,7 @@ mod args;
 mod backup;
 mod banner;
 mod beside_the_store;
+mod ca;
 mod config;
 mod context;
 mod debug;
@@ -131,6 +132,7 @@ async fn ask(
         Command::Upload(command) => upload::run(&session, command).await,
         Command::Enrolment(command) => plain::enrolment(&session, command).await,
         Command::NodeKey(command) => node_key::run(&session, command).await,
+        Command::Ca(command) => ca::run(&session, context, command).await,
         Command::Artifact(command) => plain::artifact(&session, command).await,
         Command::Schedule(command) => schedule::run(&session, command).await,
         Command::OsqueryConfig(command) => osquery_config::run(&session, command).await,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use muster_authority::Authorities;
 use muster_types::{Clock, OrgId, SystemClock};
 use secrecy::ExposeSecret as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::args::ServerArgs;
@@ -71,7 +73,14 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
         let first = FirstStart::prepare(&server, &*clock).await?;
         anyhow::Ok((server, first))
     })?;
-    leave_context(&server, &first)?;
+    let certificates = server.certificates();
+    let mut left = Left {
+        data: data.clone(),
+        address: format!("https://localhost:{}", server.operators_address().port()),
+        token: first.token.clone(),
+        begun: false,
+    };
+    left.renew(&certificates.ca_pem())?;
     let agent = if no_agent { None } else { Some(Companion::prepare(&server, &first)?) };
     let banner = Banner {
         skipped: server.skipped().iter().map(ToString::to_string).collect(),
@@ -80,7 +89,7 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
         host: names::reachable_address(&names::addresses()),
         metrics: server.metrics_address(),
         data: data.clone(),
-        fingerprint: server.fingerprint().to_owned(),
+        fingerprint: certificates.fingerprint()?,
         password: first.password,
         secret: first.secret,
     };
@@ -88,8 +97,11 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
     let again = || Ok(load_with(&defaults, args, &[])?);
     let ended =
         server::run(server, &runtimes, telling.level.clone(), again, move |token| async move {
+            let cas = certificates.authorities();
+            let following = token.run_until_cancelled(left.follow(cas));
             let Some(agent) = agent else {
                 banner.print();
+                following.await;
                 return;
             };
             let printed = async {
@@ -104,7 +116,7 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
                     eprintln!("this machine's own agent is not connected yet; it keeps trying");
                 }
             };
-            tokio::join!(agent.supervise(&token), printed);
+            tokio::join!(agent.supervise(&token), printed, following);
         });
     telling.end();
     ended?;
@@ -168,18 +180,43 @@ impl FirstStart {
     }
 }
 
-/// The user who started it needs no login: a context with a token, readable by them only.
-fn leave_context(server: &Server, first: &FirstStart) -> anyhow::Result<()> {
-    std::fs::write(server.data_dir().join("ca.pem"), server.ca_pem()).context("write ca.pem")?;
-    let mut contexts = Contexts::load(&Contexts::default_path())?;
-    let context = Context {
-        address: format!("https://localhost:{}", server.operators_address().port()),
-        ca_pem: Some(server.ca_pem().to_owned()),
-        token: Some(first.token.clone()),
-    };
-    contexts.contexts.insert(CONTEXT.into(), context);
-    contexts.current = Some(CONTEXT.into());
-    contexts.save()
+/// What the user who started it has besides: they need no login. A context with a token, readable by
+/// them only, and the CA in a file.
+struct Left {
+    data: PathBuf,
+    /// Of the operators' listener.
+    address: String,
+    token: String,
+    /// Whether the context was made the current one.
+    begun: bool,
+}
+
+impl Left {
+    fn renew(&mut self, ca_pem: &str) -> anyhow::Result<()> {
+        std::fs::write(self.data.join("ca.pem"), ca_pem).context("write ca.pem")?;
+        let mut contexts = Contexts::load(&Contexts::default_path())?;
+        let context = Context {
+            address: self.address.clone(),
+            ca_pem: Some(ca_pem.to_owned()),
+            token: Some(self.token.clone()),
+        };
+        contexts.contexts.insert(CONTEXT.into(), context);
+        // Who goes to another one later stays there.
+        if !std::mem::replace(&mut self.begun, true) {
+            contexts.current = Some(CONTEXT.into());
+        }
+        contexts.save()
+    }
+
+    /// When the CAs change, the context trusts the new ones.
+    async fn follow(mut self, mut cas: watch::Receiver<Arc<Authorities>>) {
+        while cas.changed().await.is_ok() {
+            let pem = cas.borrow_and_update().trusted_pem();
+            if let Err(error) = self.renew(&pem) {
+                tracing::warn!("the context {CONTEXT} keeps the CAs it had: {error:#}");
+            }
+        }
+    }
 }
 
 /// This machine's own agent: a child process, started again when it ends.
@@ -200,7 +237,7 @@ impl Companion {
         };
         let config = muster_agent::AgentConfig {
             servers: vec![format!("https://localhost:{}", server.agents_address().port())],
-            ca: file("ca.pem", server.ca_pem())?,
+            ca: file("ca.pem", &server.certificates().ca_pem())?,
             data: dir.join("data"),
             secret_file: Some(file("secret", &first.secret)?),
             // The environment's proxy is for the way out, not for this machine.

@@ -8,14 +8,15 @@ use muster_types::SystemClock;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::server::ca::Authority;
+use muster_authority::Authority;
 
 fn install() -> Install {
-    let ca = Authority::generate(&SystemClock).unwrap();
-    let fingerprint = fingerprint(&ca.certificate_pem).unwrap();
+    let ca = || Authority::generate(&SystemClock).unwrap().certificate_pem;
+    let (signing, other) = (ca(), ca());
     let names = ["muster.example", "192.0.2.7", "2001:db8::7"].map(str::to_owned).to_vec();
-    let (ca_pem, advertised) = (ca.certificate_pem, Advertised::default());
-    Install { ca_pem, fingerprint, advertised, names: Box::new(move || names.clone()) }
+    let cas = move || Cas { signing: signing.clone(), trusted: format!("{signing}{other}") };
+    let (cas, names) = (Box::new(cas), Box::new(move || names.clone()));
+    Install { cas, advertised: Advertised::default(), names }
 }
 
 async fn get(router: &Router, path: &str, host: &str) -> (StatusCode, String) {
@@ -47,7 +48,7 @@ fn mode(path: &Path) -> u32 {
 #[tokio::test]
 async fn the_script_writes_what_osqueryd_needs() {
     let install = install();
-    let pem = install.ca_pem.clone();
+    let pem = (install.cas)().trusted;
     let (status, script) = get(&router(install), "/install", "muster.example:8443").await;
     assert_eq!(status, 200);
     let dir = tempfile::tempdir().unwrap();
@@ -110,7 +111,7 @@ async fn only_names_of_the_certificate_get_into_the_script() {
 #[tokio::test]
 async fn the_ca_that_is_served_bears_the_fingerprint_of_the_line() {
     let install = install();
-    let line = line("muster.example:8443", &install.fingerprint);
+    let line = line("muster.example:8443", &fingerprint(&(install.cas)().signing).unwrap());
     let (status, pem) = get(&router(install), "/install/ca.pem", "whatever").await;
     assert_eq!(status, 200);
     assert!(line.contains(&fingerprint(&pem).unwrap()));

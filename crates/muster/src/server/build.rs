@@ -9,6 +9,7 @@ use muster_catalog::Catalog;
 use muster_gateway::Sessions;
 use muster_types::Clock;
 
+use super::certificates::Certificates;
 use super::health::Ready;
 use super::listeners::{Listeners, address};
 use super::logging::Told;
@@ -96,14 +97,9 @@ impl Server {
         address(&self.listeners.metrics)
     }
 
-    /// SHA-256 of the CA's certificate.
-    pub fn fingerprint(&self) -> &str {
-        &self.base.certificates.fingerprint
-    }
-
-    /// The CA's certificate.
-    pub fn ca_pem(&self) -> &str {
-        self.base.certificates.ca_pem()
+    /// The certificates of this process, and the CAs they come from.
+    pub fn certificates(&self) -> Arc<Certificates> {
+        self.base.certificates.clone()
     }
 
     /// The catalog.

@@ -1,27 +1,33 @@
-//! The certificates of one server process: the CA out of the catalog, and leaves that can be swapped.
+//! The certificates of one server process: the CAs out of the catalog, and leaves that can be swapped.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use muster_authority::Authorities;
 use muster_catalog::Catalog;
-use muster_cluster::secrets::{self, Key};
+use muster_cluster::secrets::Key;
+use muster_gateway_native::ServerCas;
 use muster_types::Clock;
 use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::ca::Authority;
 use super::{names, tls};
 use crate::config::Config;
 
-/// Name of the CA in the catalog's secrets: certificate and key, PEM one after the other.
-pub const CA: &str = "ca/1";
+/// How often it is looked whether the CAs have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// CA and leaves, as the listeners use them.
+/// CAs and leaves, as the listeners use them.
 pub struct Certificates {
-    authority: Authority,
-    /// SHA-256 of the CA's certificate, for people to compare.
-    pub fingerprint: String,
+    /// As it was read last.
+    config: ArcSwap<Config>,
+    authorities: watch::Sender<Arc<Authorities>>,
+    /// What agents are told of the CAs.
+    pub told: Arc<ArcSwap<ServerCas>>,
     /// Names in the leaf.
     pub names: ArcSwap<Vec<String>>,
     /// Of the operators' listener.
@@ -37,64 +43,126 @@ pub fn secret_key_file(config: &Config) -> PathBuf {
 }
 
 impl Certificates {
-    /// Reads or makes the CA, and issues the leaves for this machine.
+    /// Reads or makes the CAs, and issues the leaves for this machine.
     pub async fn open(
         config: &Config,
         catalog: &Catalog,
         key: &Key,
         clock: &dyn Clock,
     ) -> anyhow::Result<Self> {
-        let authority = Self::authority(catalog, key, clock).await?;
+        let authorities = Authorities::open(catalog, key, clock).await;
+        let authorities = authorities.context("read the CA from the catalog")?;
         let names = names::machine_names(&config.names, &names::addresses());
-        let leaf = authority.issue(&names, clock)?;
+        let leaf = authorities.signing().authority.issue(&names, clock)?;
         Ok(Self {
-            fingerprint: authority.fingerprint()?,
+            config: ArcSwap::from_pointee(config.clone()),
+            told: Arc::new(ArcSwap::from_pointee(told(&authorities))),
             names: ArcSwap::from_pointee(names),
             operators: Arc::new(ArcSwap::new(tls::for_operators(config, &leaf)?)),
             agents: Arc::new(ArcSwap::new(tls::for_agents(config, &leaf)?)),
-            authority,
+            authorities: watch::Sender::new(Arc::new(authorities)),
         })
     }
 
-    /// Reads or makes the CA.
-    ///
-    /// # Errors
-    /// When the catalog is away, or the key is not the one it was sealed with.
-    pub async fn authority(
-        catalog: &Catalog,
-        key: &Key,
-        clock: &dyn Clock,
-    ) -> anyhow::Result<Authority> {
-        let sealed = secrets::get_or_create(catalog, key, CA, || {
-            let made = Authority::generate(clock).expect("a key can be generated");
-            format!("{}{}", made.certificate_pem, made.key_pem).into_bytes()
-        });
-        let pem = sealed.await.context("read the CA from the catalog")?;
-        let pem = String::from_utf8(pem).context("read the CA from the catalog")?;
-        let split =
-            pem.find("-----BEGIN PRIVATE KEY").context("the CA in the catalog has no key")?;
-        let (certificate, key) = pem.split_at(split);
-        Ok(Authority { certificate_pem: certificate.to_owned(), key_pem: key.to_owned() })
+    /// The CAs, and a way to learn that they are others.
+    pub fn authorities(&self) -> watch::Receiver<Arc<Authorities>> {
+        self.authorities.subscribe()
     }
 
-    /// The CA's certificate.
-    pub fn ca_pem(&self) -> &str {
-        &self.authority.certificate_pem
+    /// The certificate of the CA that signs, then those of the others that are trusted.
+    pub fn ca_pem(&self) -> String {
+        self.told.load().pem.clone()
+    }
+
+    /// SHA-256 of the certificate of the CA that signs, for people to compare.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn fingerprint(&self) -> anyhow::Result<String> {
+        Ok(self.authorities.borrow().signing().authority.fingerprint()?)
     }
 
     /// Issues new leaves for the names the machine has now, and reads own certificates again.
     ///
     /// # Errors
     /// When one cannot be had; the old ones stay in use.
-    pub fn renew(&self, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
+    pub fn renew(&self, clock: &dyn Clock) -> anyhow::Result<()> {
+        let authorities = self.authorities.borrow().clone();
+        self.issue(&authorities, &self.config.load(), clock)
+    }
+
+    /// The same by another configuration, which counts from then on.
+    ///
+    /// # Errors
+    /// As [`Certificates::renew`]; the configuration stays as it was too.
+    pub fn reload(&self, config: Config, clock: &dyn Clock) -> anyhow::Result<()> {
+        let authorities = self.authorities.borrow().clone();
+        self.issue(&authorities, &config, clock)?;
+        self.config.store(Arc::new(config));
+        Ok(())
+    }
+
+    fn issue(
+        &self,
+        authorities: &Authorities,
+        config: &Config,
+        clock: &dyn Clock,
+    ) -> anyhow::Result<()> {
         let names = names::machine_names(&config.names, &names::addresses());
-        let leaf = self.authority.issue(&names, clock)?;
+        let leaf = authorities.signing().authority.issue(&names, clock)?;
         let operators = tls::for_operators(config, &leaf)?;
         let agents = tls::for_agents(config, &leaf)?;
         self.operators.store(operators);
         self.agents.store(agents);
         self.names.store(Arc::new(names));
         Ok(())
+    }
+
+    /// Follows the CAs until `shutdown`: they may be changed through another instance.
+    pub async fn follow(
+        &self,
+        catalog: &Catalog,
+        key: &Key,
+        clock: &dyn Clock,
+        shutdown: &CancellationToken,
+    ) {
+        loop {
+            let wait = tokio::time::sleep(LOOK_EVERY);
+            if shutdown.run_until_cancelled(wait).await.is_none() {
+                return;
+            }
+            match Authorities::open(catalog, key, clock).await {
+                Ok(now) => self.adopt(now, clock),
+                Err(error) => tracing::warn!(%error, "the CAs could not be read again"),
+            }
+        }
+    }
+
+    fn adopt(&self, now: Authorities, clock: &dyn Clock) {
+        let news = told(&now);
+        let before = self.told.load();
+        if **before == news {
+            return;
+        }
+        if before.signing != news.signing
+            && let Err(error) = self.issue(&now, &self.config.load(), clock)
+        {
+            // Looked at again in a moment.
+            tracing::error!("the CAs have changed, and certificates stay as they are: {error:#}");
+            return;
+        }
+        tracing::info!(signing = news.signing, trusted = ?news.trusted, "the CAs have changed");
+        // After the leaf: a link that is told of a retired CA must have come about by the new leaf.
+        self.told.store(Arc::new(news));
+        self.authorities.send_replace(Arc::new(now));
+    }
+}
+
+fn told(authorities: &Authorities) -> ServerCas {
+    ServerCas {
+        pem: authorities.trusted_pem(),
+        signing: authorities.signing().no,
+        trusted: authorities.all().iter().map(|ca| ca.no).collect(),
     }
 }
 

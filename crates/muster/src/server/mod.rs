@@ -3,7 +3,6 @@
 pub mod advertised;
 mod build;
 mod busy;
-pub mod ca;
 pub mod certificates;
 pub mod formats;
 mod front;

@@ -97,6 +97,7 @@ impl Running {
         let mut groups = Groups::new(api.shutdown.clone());
         let api_tasks = api.tasks.clone();
         ground.run(&base, &mut groups, runtimes);
+        base.follow_cas(&mut groups, runtimes);
         seeing.run(&mut groups, runtimes);
         let (cluster, draining) = (place.cluster.clone(), Draining::default());
         let busy = Busy::new(
@@ -155,8 +156,9 @@ impl Running {
     /// log level; the rest needs a restart. A fault leaves everything as it is.
     fn reload(&self, level: &LevelHandle, configuration: &impl Fn() -> anyhow::Result<Config>) {
         let reloaded = configuration().and_then(|config| {
-            self.base.certificates.renew(&config, &*self.base.clock)?;
-            Ok(level.set(&config.log.level)?)
+            let log_level = config.log.level.clone();
+            self.base.certificates.reload(config, &*self.base.clock)?;
+            Ok(level.set(&log_level)?)
         });
         match reloaded {
             Ok(()) => tracing::info!("certificates and log level are reloaded"),
@@ -168,8 +170,8 @@ impl Running {
     async fn renew_daily(&self) {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
-            let Base { certificates, config, clock, .. } = &self.base;
-            if let Err(error) = certificates.renew(config, &**clock) {
+            let Base { certificates, clock, .. } = &self.base;
+            if let Err(error) = certificates.renew(&**clock) {
                 tracing::error!("certificates stay as they are: {error:#}");
             }
         }

@@ -10,8 +10,8 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::ca::Leaf;
 use crate::config::Config;
+use muster_authority::Leaf;
 
 /// The configuration of the agents' listener: the leaf of the installation's CA, HTTP/1.1, and client
 /// certificates where there is a CA for them: one that is presented must be good.
@@ -86,8 +86,8 @@ fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
 mod tests {
     use muster_types::SystemClock;
 
-    use super::super::ca::Authority;
     use super::*;
+    use muster_authority::Authority;
 
     #[test]
     fn a_ca_for_agents_is_taken_and_a_fault_in_it_named() {

@@ -9,7 +9,12 @@ use serde_json::Value;
 use crate::support::{AgentProcess, Ask, SOON, Told};
 
 /// `muster agent join` as the banner prints it.
-fn join(server: &Server, data: &Path, fingerprint: &str, secret: &str) -> anyhow::Result<Command> {
+pub fn join(
+    server: &Server,
+    data: &Path,
+    fingerprint: &str,
+    secret: &str,
+) -> anyhow::Result<Command> {
     let mut command = Command::new(binary()?);
     command
         .args(["agent", "join", "--server", &server.agents_url(), "--ca-sha256", fingerprint])
@@ -21,7 +26,7 @@ fn join(server: &Server, data: &Path, fingerprint: &str, secret: &str) -> anyhow
 }
 
 /// Fingerprint and secret out of the banner.
-fn invitation(server: &Server) -> anyhow::Result<(String, String)> {
+pub fn invitation(server: &Server) -> anyhow::Result<(String, String)> {
     let line = wait_for("the line that enrols", SOON, || {
         let output = server.output();
         Ok(output.lines().find(|line| line.contains("MUSTER_ENROL_SECRET=")).map(str::to_owned))
@@ -31,7 +36,7 @@ fn invitation(server: &Server) -> anyhow::Result<(String, String)> {
 }
 
 /// The agents once there are so many, all of them online.
-fn agents_online(server: &Server, count: usize) -> anyhow::Result<Vec<Value>> {
+pub fn agents_online(server: &Server, count: usize) -> anyhow::Result<Vec<Value>> {
     wait_for("agents to be online", SOON, || {
         let agents = server.list(&["agents"])?;
         let online = agents.iter().filter(|agent| agent["online"] == true).count();

@@ -13,6 +13,7 @@ use rand::RngCore as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::End;
+use super::trust::Trust;
 use super::wire::Wire;
 use crate::NativeState;
 use crate::ws::{Event, Gate, Out, Trouble};
@@ -20,7 +21,7 @@ use crate::ws::{Event, Gate, Out, Trouble};
 /// What comes of it.
 pub(super) enum Verdict {
     /// The link is up.
-    Welcome(Registered),
+    Welcome(Registered, Trust),
     /// The peer got its answer and the link is closed.
     Done,
 }
@@ -54,11 +55,12 @@ where
         return turn_away(wire, &hello, peer, state).await;
     }
     wire.trust(state.options.frame_bytes_max);
+    let trust = Trust::new(state);
     let welcome = Welcome {
         server_version: state.version.clone(),
         agent_no: agent.no,
         limits: state.options.link_limits(),
-        server_cas: state.server_cas.load().to_string(),
+        server_cas: trust.told.pem.clone(),
         time: state.clock.now(),
     };
     wire.send(welcome.into(), state).await?;
@@ -71,7 +73,7 @@ where
     if snapshot.agent(agent.no).is_some_and(|agent| agent.state != AgentState::Active) {
         registered.session().close(CloseReason::Revoked);
     }
-    Ok(Verdict::Welcome(registered))
+    Ok(Verdict::Welcome(registered, trust))
 }
 
 async fn hello<Io>(wire: &mut Wire<Io>, state: &NativeState) -> Result<Hello, End>

@@ -3,6 +3,7 @@
 mod auth;
 mod line;
 mod pump;
+mod trust;
 mod wire;
 
 use std::net::SocketAddr;
@@ -50,10 +51,10 @@ where
     // Boxed and dropped when done: what follows lives for days and should be small.
     let verdict = Box::pin(auth::authenticate(&mut wire, peer, state)).await;
     let end = match verdict {
-        Ok(Verdict::Welcome(registered)) => {
+        Ok(Verdict::Welcome(registered, trust)) => {
             let agent = registered.session().agent.no;
             let presence = Present::new(state, agent);
-            let end = pump::run(&mut wire, &registered, state).await;
+            let end = pump::run(&mut wire, &registered, trust, state).await;
             drop((registered, presence));
             tracing::debug!(%agent, %peer, reason = %end, "link ended");
             end

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::End;
 use super::auth::rekey;
+use super::trust::{News, Trust};
 use super::wire::Wire;
 use crate::NativeState;
 use crate::ws::{Event, Gate, Out, Trouble};
@@ -56,6 +57,7 @@ struct Pump<'a> {
     appending: Option<Appending>,
     /// Until then the agent may prove to be a copy, and nothing is read.
     held_until: Option<Instant>,
+    trust: Trust,
     missed: u8,
     heard: bool,
 }
@@ -81,6 +83,7 @@ impl Gate for Budgeted<'_> {
 pub(super) async fn run<Io>(
     wire: &mut Wire<Io>,
     registered: &Registered,
+    trust: Trust,
     state: &Arc<NativeState>,
 ) -> End
 where
@@ -98,6 +101,7 @@ where
         pending: Vec::new(),
         appending: None,
         held_until: elsewhere.then(|| Instant::now() + HELD_MAX),
+        trust,
         missed: 0,
         heard: false,
     };
@@ -131,6 +135,7 @@ impl Pump<'_> {
                 event = wire.next(&gate), if room => self.take(wire, event?).await?,
                 () = look_at.as_mut() => {
                     // While a batch is being read or waits for us, it is not the agent that is silent.
+                    self.tell_cas(wire).await?;
                     if room && !wire.is_reading() {
                         self.ping(wire).await?;
                     }
@@ -284,6 +289,19 @@ impl Pump<'_> {
         self.state.metrics.frames_out.add(done.acks.len() as u64);
         self.state.delivery.ended(self.session, &done.ended);
         wire.write(&out, self.state).await
+    }
+
+    /// What has changed about the CAs goes with the pings: not to all agents in the same moment.
+    async fn tell_cas<Io>(&mut self, wire: &mut Wire<Io>) -> Result<(), End>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        match self.trust.news(self.state) {
+            News::None => Ok(()),
+            // Boxed: it happens once in years.
+            News::Told(frame) => Box::pin(wire.send(frame, self.state)).await,
+            News::Outdated => Err(End::Closed("the CA of this link is retired; connect again")),
+        }
     }
 
     async fn ping<Io>(&mut self, wire: &mut Wire<Io>) -> Result<(), End>

@@ -19,7 +19,7 @@ use muster_gateway::{
     Admissions, Delivery, EnrolmentRates, Enrolments, Gateway, Ingest, Metrics,
     Options as AdmissionOptions, Sessions,
 };
-use muster_gateway_native::{NativeGateway, NativeState, Options, Parts};
+use muster_gateway_native::{NativeGateway, NativeState, Options, Parts, ServerCas};
 use muster_hunts::Hunts;
 use muster_stream::Stream;
 use muster_stream::memory::MemoryStream;
@@ -46,6 +46,7 @@ pub struct Rig {
     pub bus: Arc<dyn Bus>,
     pub far: client::Far,
     pub certificate_hex: String,
+    pub cas: Arc<ArcSwap<ServerCas>>,
     pub shutdown: CancellationToken,
     tasks: JoinSet<()>,
     _archive: tempfile::TempDir,
@@ -125,6 +126,8 @@ impl Rig {
             front: Front { proxies: proxies.clone(), ..Front::default() },
             ..ListenerOptions::default()
         };
+        let told = ServerCas { pem: "the CAs".to_owned(), signing: 1, trusted: vec![1] };
+        let cas = Arc::new(ArcSwap::from_pointee(told));
         let state = NativeState::new(Parts {
             options,
             version: "0.1.0".into(),
@@ -139,7 +142,7 @@ impl Rig {
             delivery: Arc::clone(&delivery),
             clock,
             metrics: Arc::clone(&metrics),
-            server_cas: Arc::new(ArcSwap::from_pointee("the CAs".to_owned())),
+            server_cas: Arc::clone(&cas),
             ticket_key: [7; 32],
         });
 
@@ -173,6 +176,7 @@ impl Rig {
             address,
             far: client::Far { address, connector },
             certificate_hex,
+            cas,
             secret,
             metrics,
             sessions,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use muster_authority::NAME as CA;
 use muster_catalog::Catalog;
 use muster_cluster::secrets::{self, Key};
 use muster_telemetry::doctor::{Doctor, Finding, certificates, id};
@@ -12,7 +13,6 @@ use crate::cli::args::ServerArgs;
 use crate::cli::config;
 use crate::client::CliError;
 use crate::config::Config;
-use crate::server::certificates::CA;
 use crate::server::parts::{shown, volumes};
 use crate::server::planes::{archive_access, archive_url, catalog_url};
 use crate::server::{nats, secret_key_file};

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use muster_authority::Authorities;
 use muster_catalog::{Catalog, Options};
 use muster_cluster::secrets::Key;
 use muster_types::SystemClock;
 
 use crate::cli::args::ServerArgs;
 use crate::client::CliError;
-use crate::server::certificates::{Certificates, secret_key_file};
-use crate::server::{formats, identity, planes};
+use crate::server::{formats, identity, planes, secret_key_file};
 
 /// Flags of `muster generate certificate`.
 #[derive(Args)]
@@ -28,7 +28,7 @@ pub struct Certificate {
     /// A name or address that agents and people use for the balancer (repeatable).
     #[arg(long = "name", required = true)]
     pub names: Vec<String>,
-    /// Folder for `balancer.pem`, `balancer.pem.key` and the CA, `ca.pem`.
+    /// Folder for `balancer.pem`, `balancer.pem.key` and the CAs to trust, `ca.pem`.
     #[arg(long, default_value = ".")]
     pub out: PathBuf,
     /// Days it is valid.
@@ -48,13 +48,15 @@ pub async fn run(args: &Certificate) -> Result<(), CliError> {
     let catalog = Catalog::open(&url, Options::default()).await.context("open the catalog")?;
     formats::migrate(&catalog).await.context("migrate the catalog")?;
     let key = Key::load_or_create(&secret_key_file(&config)).context("read the secret key")?;
-    let authority = Certificates::authority(&catalog, &key, &SystemClock).await?;
+    let authorities = Authorities::open(&catalog, &key, &SystemClock).await;
+    let authorities = authorities.context("read the CA from the catalog")?;
     catalog.close().await;
-    let issued = authority.issue_pem(&args.names, args.days, &SystemClock)?;
+    let issued = authorities.signing().authority.issue_pem(&args.names, args.days, &SystemClock);
+    let issued = issued.context("issue the certificate")?;
     let path = |name: &str| args.out.join(name);
     identity::write_private(&path("balancer.pem.key"), issued.key_pem.as_bytes())?;
     for (name, text) in
-        [("balancer.pem", &issued.chain_pem), ("ca.pem", &authority.certificate_pem)]
+        [("balancer.pem", &issued.chain_pem), ("ca.pem", &authorities.trusted_pem())]
     {
         std::fs::write(path(name), text).with_context(|| format!("write {name}"))?;
     }

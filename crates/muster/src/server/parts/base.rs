@@ -9,9 +9,11 @@ use muster_types::{Clock, InstanceId};
 
 use crate::config::{Config, RoleName};
 use crate::server::certificates::{Certificates, secret_key_file};
+use crate::server::group::Groups;
 use crate::server::identity;
 use crate::server::listeners::Listeners;
 use crate::server::planes::Planes;
+use crate::server::runtimes::Runtimes;
 use crate::server::seat::Seat;
 
 /// What every part is built from.
@@ -46,6 +48,17 @@ impl Base {
             Arc::new(Certificates::open(&config, &planes.catalog, &key, &*clock).await?);
         let roles = roles(&config);
         Ok((Self { config, clock, planes, key, certificates, id, seat, roles }, listeners))
+    }
+
+    /// Follows the CAs from here on.
+    pub fn follow_cas(&self, groups: &mut Groups, runtimes: &Runtimes) {
+        let (certificates, key) = (self.certificates.clone(), self.key.clone());
+        let (catalog, clock) = (self.planes.catalog.clone(), self.clock.clone());
+        let ground = &mut groups.ground;
+        let token = ground.token.clone();
+        ground.run(runtimes.work.handle(), async move {
+            certificates.follow(&catalog, &key, &*clock, &token).await;
+        });
     }
 }
 

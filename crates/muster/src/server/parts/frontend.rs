@@ -16,7 +16,7 @@ use muster_gateway_osquery::{OsqueryGateway, OsqueryService};
 
 use super::{Base, Ground, Place};
 use crate::config::Config;
-use crate::install::Install;
+use crate::install::{Cas, Install};
 use crate::server::advertised::Advertised;
 use crate::server::group::Groups;
 use crate::server::health::{self, Ready};
@@ -89,9 +89,7 @@ impl Frontend {
             delivery: delivery.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
-            server_cas: Arc::new(arc_swap::ArcSwap::from_pointee(
-                base.certificates.ca_pem().to_owned(),
-            )),
+            server_cas: base.certificates.told.clone(),
             ticket_key: ticket_key(base).await?,
         });
         let built = osquery::build(osquery::Deps {
@@ -204,9 +202,14 @@ async fn ticket_key(base: &Base) -> anyhow::Result<[u8; 32]> {
 /// What the install page hands out.
 fn install(base: &Base, advertised: Advertised) -> Install {
     let certificates = base.certificates.clone();
+    let authorities = certificates.authorities();
+    let cas = move || {
+        let authorities = authorities.borrow();
+        let signing = authorities.signing().authority.certificate_pem.clone();
+        Cas { signing, trusted: authorities.trusted_pem() }
+    };
     Install {
-        ca_pem: certificates.ca_pem().to_owned(),
-        fingerprint: certificates.fingerprint.replace(':', "").to_lowercase(),
+        cas: Box::new(cas),
         advertised,
         names: Box::new(move || certificates.names.load().to_vec()),
     }

@@ -141,7 +141,7 @@ fn gather(base: &Base, workers: Option<&Workers>) -> report::Gather {
                 .current
                 .unwrap_or(u64::MAX),
             volumes: volumes(&config),
-            certificates: shown(&config, certificates.ca_pem()),
+            certificates: shown(&config, &certificates.ca_pem()),
             configuration: configuration.clone(),
             // It would not have started.
             secret_key_fits: Some(true),

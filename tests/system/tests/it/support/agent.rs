@@ -14,11 +14,16 @@ pub struct AgentProcess(Child);
 impl AgentProcess {
     /// Runs an agent that has enrolled in `data` before.
     pub fn run(server: &Server, data: &Path) -> anyhow::Result<Self> {
+        Self::run_trusting(server, data, &server.data_dir().join("ca.pem"))
+    }
+
+    /// Runs one whose configured CAs are in this file.
+    pub fn run_trusting(server: &Server, data: &Path, ca: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(binary()?);
         command
             .args(["agent", "run", "--server", &server.agents_url()])
             .arg("--ca")
-            .arg(server.data_dir().join("ca.pem"))
+            .arg(ca)
             .arg("--data")
             .arg(data);
         Self::spawn(command)

@@ -1,12 +1,10 @@
-//! The installation's certificate authority, and the leaf of this instance.
+//! A certificate authority, and the leaves it issues.
 //!
-//! The CA is made once and kept in the catalog, its key sealed. The leaf lives in memory only: each
-//! start (and each SIGHUP) issues a new one for all names and addresses the machine has now, so a
-//! renamed or moved machine never needs a new CA.
+//! A leaf lives in memory only: each start (and each SIGHUP) issues a new one for all names and addresses
+//! the machine has now, so a renamed or moved machine never needs a new CA.
 
 use std::net::IpAddr;
 
-use anyhow::Context;
 use muster_types::{Clock, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -14,6 +12,8 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+
+use crate::error::{Error, failed};
 
 const CA_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 90;
@@ -44,8 +44,11 @@ pub struct LeafPem {
 
 impl Authority {
     /// Makes a new CA, valid for ten years from the day before `clock`'s (for clocks that lag).
-    pub fn generate(clock: &dyn Clock) -> anyhow::Result<Self> {
-        let key = KeyPair::generate().context("generate the CA's key")?;
+    ///
+    /// # Errors
+    /// When the machine has no randomness to give.
+    pub fn generate(clock: &dyn Clock) -> Result<Self, Error> {
+        let key = KeyPair::generate().map_err(failed("generate the CA's key"))?;
         let mut params = CertificateParams::default();
         let mut name = DistinguishedName::new();
         name.push(DnType::OrganizationName, "Muster");
@@ -56,25 +59,31 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, clock.now(), CA_DAYS);
-        let certificate = params.self_signed(&key).context("sign the CA's certificate")?;
+        let certificate = params.self_signed(&key).map_err(failed("sign the CA's certificate"))?;
         Ok(Self { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 
     /// Issues a server certificate for these names and addresses.
-    pub fn issue(&self, names: &[String], clock: &dyn Clock) -> anyhow::Result<Leaf> {
+    ///
+    /// # Errors
+    /// When a name is none, or the CA is damaged.
+    pub fn issue(&self, names: &[String], clock: &dyn Clock) -> Result<Leaf, Error> {
         let (leaf, key) = self.sign(names, LEAF_DAYS, clock)?;
         let key = PrivateKeyDer::try_from(key.serialize_der())
-            .map_err(|problem| anyhow::anyhow!("encode the server's key: {problem}"))?;
+            .map_err(failed("encode the server's key"))?;
         Ok(Leaf { chain: vec![leaf.der().clone(), self.certificate_der()?], key })
     }
 
     /// Issues one as files for another program.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
     pub fn issue_pem(
         &self,
         names: &[String],
         days: i64,
         clock: &dyn Clock,
-    ) -> anyhow::Result<LeafPem> {
+    ) -> Result<LeafPem, Error> {
         let (leaf, key) = self.sign(names, days, clock)?;
         let chain_pem = format!("{}{}", leaf.pem(), self.certificate_pem);
         Ok(LeafPem { chain_pem, key_pem: key.serialize_pem() })
@@ -85,11 +94,11 @@ impl Authority {
         names: &[String],
         days: i64,
         clock: &dyn Clock,
-    ) -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
-        let ca_key = KeyPair::from_pem(&self.key_pem).context("read the CA's key")?;
+    ) -> Result<(rcgen::Certificate, KeyPair), Error> {
+        let ca_key = KeyPair::from_pem(&self.key_pem).map_err(failed("read the CA's key"))?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, ca_key)
-            .context("read the CA's certificate")?;
-        let key = KeyPair::generate().context("generate the server's key")?;
+            .map_err(failed("read the CA's certificate"))?;
+        let key = KeyPair::generate().map_err(failed("generate the server's key"))?;
         let mut params = CertificateParams::default();
         let mut subject = DistinguishedName::new();
         subject.push(DnType::CommonName, "Muster server");
@@ -101,27 +110,31 @@ impl Authority {
                 Err(_) => name.as_str().try_into().map(SanType::DnsName),
             })
             .collect::<Result<_, _>>()
-            .context("read the server's names")?;
+            .map_err(failed("read the server's names"))?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(SerialNumber::from(rand::random::<[u8; 16]>().to_vec()));
         set_validity(&mut params, clock.now(), days);
-        let leaf = params.signed_by(&key, &issuer).context("sign the server's certificate")?;
+        let leaf =
+            params.signed_by(&key, &issuer).map_err(failed("sign the server's certificate"))?;
         Ok((leaf, key))
     }
 
     /// SHA-256 over the CA certificate, as people compare it: hex pairs with colons.
-    pub fn fingerprint(&self) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When the certificate is damaged.
+    pub fn fingerprint(&self) -> Result<String, Error> {
         let pairs: Vec<String> =
             Sha256::digest(self.certificate_der()?).iter().map(|b| format!("{b:02X}")).collect();
         Ok(pairs.join(":"))
     }
 
-    fn certificate_der(&self) -> anyhow::Result<CertificateDer<'static>> {
+    fn certificate_der(&self) -> Result<CertificateDer<'static>, Error> {
         use rustls_pki_types::pem::PemObject;
         CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
-            .map_err(|error| anyhow::anyhow!("read the CA's certificate: {error}"))
+            .map_err(failed("read the CA's certificate"))
     }
 }
 
