@@ -16,5 +16,6 @@ mod shards;
 mod sinks;
 mod sql;
 mod statements;
+mod unseen;
 mod uploads;
 mod users;
