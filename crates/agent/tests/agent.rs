@@ -52,6 +52,8 @@ async fn it_enrols_once_answers_and_knows_itself_after_a_restart() {
     let (rows, end) = link.answer(7).await;
     assert_eq!(rows, [serde_json::json!({"uid": 0, "username": "root"})]);
     assert_eq!((end.outcome, end.message.as_str()), (None, ""));
+    let used = end.spent.used.expect("a process uses something");
+    assert!(used.memory_bytes > 1 << 20 && used.user_micros + used.system_micros > 0, "{used:?}");
     link.settled().await;
     agent.stop().await;
 

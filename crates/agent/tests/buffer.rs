@@ -5,12 +5,12 @@ use std::path::Path;
 
 use muster_agent::buffer::{Buffer, Error, Options, Room};
 use muster_codec_native::{Batch, StreamSeq};
-use muster_types::{Fact, HuntNo, TaskEnd, TaskId};
+use muster_types::{Fact, HuntNo, Spent, TaskEnd, TaskId};
 use proptest::prelude::*;
 
 fn end(n: u64, message: &str) -> Fact {
     let task = TaskId { hunt: HuntNo(n), attempt: 1 };
-    Fact::End(TaskEnd { task, outcome: None, message: message.into(), elapsed_micros: n })
+    Fact::End(TaskEnd { task, outcome: None, message: message.into(), spent: Spent::micros(n) })
 }
 
 fn put(buffer: &Buffer, numbers: &[u64]) -> Result<(), Error> {

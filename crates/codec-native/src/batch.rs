@@ -1,7 +1,9 @@
 //! The batch: what an agent found, one or many things in one frame.
 
 use bytes::Bytes;
-use muster_types::{ColumnDecl, Delta, Fact, Outcome, RowFormat, Rows, TaskEnd, TaskId, Timestamp};
+use muster_types::{
+    ColumnDecl, Delta, Fact, Outcome, RowFormat, Rows, Spent, TaskEnd, TaskId, Timestamp, Used,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::agent_frame::BATCH;
@@ -60,6 +62,12 @@ struct ItemHeader {
     message: String,
     #[serde(skip_serializing_if = "is_zero")]
     elapsed_micros: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    user_micros: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    system_micros: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    memory_bytes: u64,
 }
 
 fn is_zero<T: PartialEq + Default>(n: &T) -> bool {
@@ -138,7 +146,10 @@ fn describe(fact: &Fact) -> Result<ItemHeader, Error> {
             task: Some(end.task),
             outcome: claimable(end.outcome)?,
             message: end.message.clone(),
-            elapsed_micros: end.elapsed_micros,
+            elapsed_micros: end.spent.elapsed_micros,
+            user_micros: used(end).user_micros,
+            system_micros: used(end).system_micros,
+            memory_bytes: used(end).memory_bytes,
             ..header("end")
         },
         Fact::Log { level, message } => {
@@ -148,6 +159,21 @@ fn describe(fact: &Fact) -> Result<ItemHeader, Error> {
             return Err(invalid("an item that native agents do not send"));
         }
     })
+}
+
+fn used(end: &TaskEnd) -> Used {
+    end.spent.used.unwrap_or_default()
+}
+
+/// Nothing used is nothing said: every process uses something.
+fn spent(item: &ItemHeader) -> Spent {
+    let used = Used {
+        user_micros: item.user_micros,
+        system_micros: item.system_micros,
+        memory_bytes: item.memory_bytes,
+    };
+    let used = (used != Used::default()).then_some(used);
+    Spent { elapsed_micros: item.elapsed_micros, status: None, used }
 }
 
 /// `None` for a kind this version does not know.
@@ -176,8 +202,8 @@ fn understand(item: ItemHeader, payload: Bytes) -> Result<Option<Fact>, Error> {
         "end" => Fact::End(TaskEnd {
             task: task()?,
             outcome: claimable(item.outcome)?,
+            spent: spent(&item),
             message: item.message,
-            elapsed_micros: item.elapsed_micros,
         }),
         "log" => Fact::Log { level: item.level, message: item.message },
         _ => return Ok(None),

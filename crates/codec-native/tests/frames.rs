@@ -11,7 +11,7 @@ use muster_codec_native::{
 };
 use muster_types::{
     AgentKind, AgentNo, Body, Class, ColumnDecl, ColumnType, Decode, Delta, Fact, HuntNo, OrgId,
-    Outcome, Payload, Record, Repeat, RowFormat, Rows, TaskEnd, TaskId, Timestamp,
+    Outcome, Payload, Record, Repeat, RowFormat, Rows, Spent, TaskEnd, TaskId, Timestamp, Used,
 };
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ fn rows(json: &'static [u8]) -> Fact {
 }
 
 fn end(outcome: Option<Outcome>) -> Fact {
-    Fact::End(TaskEnd { task: TASK, outcome, message: "done".into(), elapsed_micros: 1500 })
+    Fact::End(TaskEnd { task: TASK, outcome, message: "done".into(), spent: Spent::micros(1500) })
 }
 
 fn host() -> HostFacts {
@@ -245,9 +245,15 @@ fn facts() -> impl Strategy<Value = Fact> {
             })
         }),
         task.clone().prop_map(Fact::Started),
-        (task, outcome, ".{0,40}", any::<u64>()).prop_map(
-            |(task, outcome, message, elapsed_micros)| {
-                Fact::End(TaskEnd { task, outcome, message, elapsed_micros })
+        (task, outcome, ".{0,40}", any::<u64>(), any::<Option<(u64, u64, u64)>>()).prop_map(
+            |(task, outcome, message, elapsed_micros, used)| {
+                let used = used.map(|(user_micros, system_micros, memory)| Used {
+                    user_micros,
+                    system_micros,
+                    memory_bytes: memory.max(1),
+                });
+                let spent = Spent { elapsed_micros, status: None, used };
+                Fact::End(TaskEnd { task, outcome, message, spent })
             }
         ),
         (".{0,10}", ".{0,40}").prop_map(|(level, message)| Fact::Log { level, message }),

@@ -28,5 +28,5 @@ pub use fuzz::fuzz_decode;
 pub use query_id::QueryId;
 pub use request::{
     CarveBegin, CarveBlock, EnrolRequest, Error, HostDetails, KeyOnly, LINES_MAX, LogRequest,
-    LogType, Platform, QUERIES_MAX, QueryAnswer, WriteRequest,
+    LogType, Platform, QUERIES_MAX, QueryAnswer, QueryUsed, WriteRequest,
 };

@@ -7,7 +7,7 @@
 //! | kind | content |
 //! |---|---|
 //! | 1 result log, 2 status log | JSON array of lines, as they came |
-//! | 3 distributed write | JSON array of answers: `{"id","status","message","wall_time_ms","cut","rows"}` |
+//! | 3 distributed write | JSON array of answers: `{"id","status","message","wall_time_ms","used","cut","rows"}` |
 //! | 4 block of an upload | upload u64, index u32, count u32 (little endian), bytes |
 //! | 5 dropped | JSON: `{"source","message"}` |
 //!
@@ -18,7 +18,7 @@ use muster_types::{Format, UploadNo};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{LogRequest, LogType, WriteRequest};
+use crate::{LogRequest, LogType, QueryUsed, WriteRequest};
 
 /// Of everything in this module.
 pub const FORMAT: Format = Format::first("osquery-message");
@@ -61,6 +61,8 @@ pub(crate) struct Answer<'a> {
     pub message: std::borrow::Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub wall_time_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<QueryUsed>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +127,7 @@ pub fn write(request: &WriteRequest) -> Bytes {
             status: answer.status,
             message: (&*answer.message).into(),
             wall_time_ms: answer.wall_time_ms,
+            used: answer.used,
             cut: answer.is_cut,
             rows: rows.and_then(|rows| serde_json::from_str(rows).ok()),
         };

@@ -27,7 +27,7 @@ use muster_stream::Stream;
 use muster_stream::log::{Log, LogOptions};
 use muster_types::{
     AgentKind, AgentNo, AgentSet, Body, Class, Clock, Decode, Delta, Epoch, Fact, HuntNo, OrgId,
-    Payload, Pos, Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
+    Payload, Pos, Record, RowFormat, Rows, Spent, SystemClock, TaskEnd, TaskId, Timestamp,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +96,7 @@ fn input(rows: usize) -> Input {
             endpoint_time: None,
             delta: Delta::None,
         });
-        let end = TaskEnd { task, outcome: None, message: String::new(), elapsed_micros: 1 };
+        let end = TaskEnd { task, outcome: None, message: String::new(), spent: Spent::micros(1) };
         let batch = Batch { stream: 1, seq: 1, items: vec![fact, Fact::End(end)] };
         input.frames.push(batch.encode().expect("a batch within its bounds"));
         input.rows += ROWS_PER_AGENT;

@@ -21,7 +21,7 @@ use muster_stream::memory::MemoryStream;
 use muster_testkit::TempCatalog;
 use muster_types::{
     AgentKind, AgentNo, AgentSet, Body, Class, Clock, Decode, Delta, Epoch, Fact, HuntNo, OrgId,
-    Payload, Record, RowFormat, Rows, SystemClock, TaskEnd, TaskId, Timestamp,
+    Payload, Record, RowFormat, Rows, Spent, SystemClock, TaskEnd, TaskId, Timestamp,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -135,7 +135,7 @@ impl Site {
             endpoint_time: None,
             delta: Delta::None,
         });
-        let end = TaskEnd { task, outcome: None, message: String::new(), elapsed_micros: 1 };
+        let end = TaskEnd { task, outcome: None, message: String::new(), spent: Spent::micros(1) };
         let batch = Batch { stream: 1, seq: 1, items: vec![rows, Fact::End(end)] };
         let record = Record {
             org: OrgId::DEFAULT,

@@ -77,8 +77,8 @@ macro_rules! files {
     };
 }
 
-const FILES: [&str; 8] =
-    files!["agent", "disk", "flags", "interfaces", "os", "software", "system", "users"];
+const FILES: [&str; 9] =
+    files!["agent", "disk", "flags", "interfaces", "os", "schedule", "software", "system", "users"];
 
 struct Known {
     details: Vec<Detail>,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_agent::query::{Bounds, Engine};
 use muster_codec_native::Task;
 use muster_types::{
-    ColumnDecl, ColumnType, Delta, Fact, Outcome, RowFormat, Rows, TaskEnd, Timestamp,
+    ColumnDecl, ColumnType, Delta, Fact, Outcome, RowFormat, Rows, Spent, TaskEnd, Timestamp,
 };
 use tokio::sync::Semaphore;
 
@@ -87,7 +87,7 @@ fn run(engine: &Engine, task: &Task, at: Timestamp) -> Answer {
 
 /// The end of a task and nothing else.
 pub(crate) fn end(task: &Task, outcome: Option<Outcome>, message: String) -> Fact {
-    Fact::End(TaskEnd { task: task.task, outcome, message, elapsed_micros: 1000 })
+    Fact::End(TaskEnd { task: task.task, outcome, message, spent: Spent::micros(1000) })
 }
 
 fn rows(task: &Task, columns: Vec<ColumnDecl>, json: Bytes, at: Timestamp) -> Rows {

@@ -149,8 +149,39 @@ pub struct TaskEnd {
     pub outcome: Option<Outcome>,
     /// The agent's own message, for people.
     pub message: String,
-    /// Time it took on the endpoint, in microseconds.
+    /// What it cost on the endpoint.
+    pub spent: Spent,
+}
+
+/// What a task cost on its endpoint, by the agent's account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Time it took, in microseconds.
     pub elapsed_micros: u64,
+    /// How the agent numbers its end, where it does: 0 is well, else a code of SQLite or its own.
+    pub status: Option<i64>,
+    /// What it used, where the agent says so.
+    pub used: Option<Used>,
+}
+
+/// What a task used on its endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Processor time in user code, in microseconds.
+    pub user_micros: u64,
+    /// Processor time in the kernel, in microseconds.
+    pub system_micros: u64,
+    /// Memory in bytes: by how much osquery's process grew, at most resident in the process of a query of
+    /// our agent.
+    pub memory_bytes: u64,
+}
+
+impl Spent {
+    /// Time alone.
+    #[must_use]
+    pub fn micros(elapsed_micros: u64) -> Self {
+        Self { elapsed_micros, ..Self::default() }
+    }
 }
 
 /// One thing an agent told.

@@ -22,8 +22,8 @@ pub use agent::{AgentKind, UnknownAgentKind};
 pub use archive_access::ArchiveAccess;
 pub use bitset::AgentSet;
 pub use fact::{
-    ColumnDecl, ColumnType, Decode, Delta, Fact, Facts, Poison, Repeat, RowFormat, Rows, TaskEnd,
-    UploadBlock,
+    ColumnDecl, ColumnType, Decode, Delta, Fact, Facts, Poison, Repeat, RowFormat, Rows, Spent,
+    TaskEnd, UploadBlock, Used,
 };
 pub use format::Format;
 pub use id::{

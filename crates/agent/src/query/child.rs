@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufWriter, Read, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::tables;
@@ -59,6 +61,13 @@ fn serve(input: &mut impl BufRead, output: &mut dyn Write) -> io::Result<()> {
         Err(error) => end.error = Some(error.to_string()),
     }
     end.elapsed_micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    // The whole process is for this query.
+    if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+        let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
+        end.user_micros = micros(usage.user_time());
+        end.system_micros = micros(usage.system_time());
+        end.memory_bytes = u64::try_from(usage.max_rss()).unwrap_or(0) << 10;
+    }
     write_line(output, &Line::End(end))?;
     output.flush()
 }

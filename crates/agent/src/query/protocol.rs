@@ -76,6 +76,15 @@ pub struct End {
     pub columns: Vec<ColumnDecl>,
     /// Time from the request to here.
     pub elapsed_micros: u64,
+    /// Processor time in user code, in microseconds.
+    #[serde(default)]
+    pub user_micros: u64,
+    /// Processor time in the kernel, in microseconds.
+    #[serde(default)]
+    pub system_micros: u64,
+    /// Memory that was resident at most, in bytes.
+    #[serde(default)]
+    pub memory_bytes: u64,
     /// What the operator should know.
     #[serde(default)]
     pub warnings: Vec<String>,

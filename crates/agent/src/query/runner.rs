@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_types::Outcome;
+use muster_types::{Outcome, Spent, Used};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout};
 use tokio_util::sync::CancellationToken;
@@ -42,8 +42,18 @@ pub struct Finished {
     pub message: String,
     /// Rows handed to the sink.
     pub row_count: u64,
-    /// By the child's account; zero when it could not give one.
-    pub elapsed_micros: u64,
+    /// By the child's account; without one, what is known.
+    pub spent: Spent,
+}
+
+fn spent(end: &End) -> Spent {
+    let used = Used {
+        user_micros: end.user_micros,
+        system_micros: end.system_micros,
+        memory_bytes: end.memory_bytes,
+    };
+    let used = (used != Used::default()).then_some(used);
+    Spent { elapsed_micros: end.elapsed_micros, status: None, used }
 }
 
 /// Runs queries.
@@ -89,20 +99,25 @@ impl Runner {
             let _ = child.start_kill();
         }
         let status = child.wait().await?;
-        let (outcome, message, elapsed_micros) = match told {
-            Ok(end) => match end.error {
-                None => (None, end.warnings.join("; "), end.elapsed_micros),
-                Some(error) => (Some(Outcome::Failed), error, end.elapsed_micros),
-            },
+        let (outcome, message, spent) = match told {
+            Ok(end) => {
+                let spent = spent(&end);
+                match end.error {
+                    None => (None, end.warnings.join("; "), spent),
+                    Some(error) => (Some(Outcome::Failed), error, spent),
+                }
+            }
             Err(Stop::TimedOut) => {
                 let text = format!("time limit of {} ms reached", limits.timeout_ms);
-                (Some(Outcome::TimedOut), text, limits.timeout_ms * 1000)
+                (Some(Outcome::TimedOut), text, Spent::micros(limits.timeout_ms * 1000))
             }
-            Err(Stop::Cancelled) => (Some(Outcome::Cancelled), "cancelled".to_owned(), 0),
-            Err(Stop::Sink(text)) => (Some(Outcome::Failed), text, 0),
+            Err(Stop::Cancelled) => {
+                (Some(Outcome::Cancelled), "cancelled".to_owned(), Spent::default())
+            }
+            Err(Stop::Sink(text)) => (Some(Outcome::Failed), text, Spent::default()),
             Err(Stop::Bytes) => {
                 let text = format!("byte limit of {} reached", limits.bytes);
-                (Some(Outcome::Failed), text, 0)
+                (Some(Outcome::Failed), text, Spent::default())
             }
             // Our kill comes only after this; so it was the allocator's abort, or the kernel.
             Err(Stop::Died) => (
@@ -112,10 +127,10 @@ impl Runner {
                      of {} bytes",
                     limits.memory_bytes
                 ),
-                0,
+                Spent::default(),
             ),
         };
-        Ok(Finished { outcome, message, row_count, elapsed_micros })
+        Ok(Finished { outcome, message, row_count, spent })
     }
 
     fn spawn(&self) -> io::Result<Child> {

@@ -127,6 +127,8 @@ fn parse(line: &str) -> Option<(TaskId, Option<Outcome>)> {
 
 #[cfg(test)]
 mod tests {
+    use muster_types::Spent;
+
     use super::*;
 
     fn id(hunt: u64) -> TaskId {
@@ -143,7 +145,8 @@ mod tests {
         drop(done);
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"3.1 fai").unwrap();
-        let end = TaskEnd { task: id(4), outcome: None, message: String::new(), elapsed_micros: 0 };
+        let end =
+            TaskEnd { task: id(4), outcome: None, message: String::new(), spent: Spent::default() };
         let done = Done::open(&path, std::iter::once(end)).unwrap();
         assert_eq!(done.outcome(id(1)), Some(None));
         assert_eq!(done.outcome(id(2)), Some(Some(Outcome::TimedOut)));

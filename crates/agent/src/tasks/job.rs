@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_codec_native::Task;
-use muster_types::{Delta, Fact, Outcome, RowFormat, Rows, TaskEnd, TaskId, Timestamp};
+use muster_types::{Delta, Fact, Outcome, RowFormat, Rows, Spent, TaskEnd, TaskId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::{self, Buffer, Room};
@@ -44,7 +44,7 @@ impl Job {
             outcome: Some(Outcome::Failed),
             message: format!("cannot start the query's process: {error}"),
             row_count: 0,
-            elapsed_micros: 0,
+            spent: Spent::default(),
         });
         tracing::debug!(task = %id, outcome = ?finished.outcome, rows = finished.row_count, "query ended");
         let write = move || self.write(id, &finished, spool);
@@ -57,8 +57,7 @@ impl Job {
         let outcome = finished.outcome;
         let end = |outcome, message: &str| {
             let message = clip(message).to_owned();
-            let elapsed_micros = finished.elapsed_micros;
-            Fact::End(TaskEnd { task: id, outcome, message, elapsed_micros })
+            Fact::End(TaskEnd { task: id, outcome, message, spent: finished.spent })
         };
         let whole: Result<(), Failed> = self.buffer.append_then(
             Room::Quota,

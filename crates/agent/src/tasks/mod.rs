@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use muster_codec_native::Task;
-use muster_types::{Clock, Fact, Outcome, TaskEnd, TaskId};
+use muster_types::{Clock, Fact, Outcome, Spent, TaskEnd, TaskId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -160,7 +160,7 @@ impl Tasks {
         outcome: Option<Outcome>,
         message: String,
     ) -> Result<(), buffer::Error> {
-        let end = TaskEnd { task, outcome, message, elapsed_micros: 0 };
+        let end = TaskEnd { task, outcome, message, spent: Spent::default() };
         let (buffer, done) = (Arc::clone(&self.buffer), Arc::clone(&self.done));
         let write = move || {
             let result: Result<(), buffer::Error> = buffer.append_then(

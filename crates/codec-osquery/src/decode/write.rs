@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use muster_types::{Delta, Fact, Facts, Outcome, Poison, Repeat, RowFormat, Rows, TaskEnd, TaskId};
+use muster_types::{
+    Delta, Fact, Facts, Outcome, Poison, Repeat, RowFormat, Rows, Spent, TaskEnd, TaskId, Used,
+};
 use serde_json::value::RawValue;
 
 use super::unreadable;
@@ -63,8 +65,18 @@ fn hunt(text: &Bytes, task: TaskId, answer: &Answer<'_>, items: &mut Vec<Fact>) 
         task,
         outcome: failure.is_some().then_some(Outcome::Failed),
         message: failure.unwrap_or_else(|| answer.message.to_string()),
-        elapsed_micros: answer.wall_time_ms.saturating_mul(1000),
+        spent: spent(answer),
     }));
+}
+
+fn spent(answer: &Answer<'_>) -> Spent {
+    let micros = |ms: u64| ms.saturating_mul(1000);
+    let used = answer.used.map(|used| Used {
+        user_micros: micros(used.user_time_ms),
+        system_micros: micros(used.system_time_ms),
+        memory_bytes: used.memory_bytes,
+    });
+    Spent { elapsed_micros: micros(answer.wall_time_ms), status: Some(answer.status), used }
 }
 
 /// Why there is no good answer; `None` when there is one.

@@ -11,7 +11,7 @@ pub use carve::{CarveBegin, CarveBlock};
 pub use enrol::{EnrolRequest, HostDetails, Platform};
 pub use key::KeyOnly;
 pub use log::{LINES_MAX, LogRequest, LogType};
-pub use write::{QUERIES_MAX, QueryAnswer, WriteRequest};
+pub use write::{QUERIES_MAX, QueryAnswer, QueryUsed, WriteRequest};
 
 /// Why a body is no such request. Worded as `{"error":…}`, so that the agent comes again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::scan::{entries, member};
@@ -33,8 +33,21 @@ pub struct QueryAnswer {
     pub message: String,
     /// How long it took, in milliseconds.
     pub wall_time_ms: u64,
+    /// What it used, where the agent says so (from 5.8 on).
+    pub used: Option<QueryUsed>,
     /// Its rows, or what became of it, were over the cap and are dropped.
     pub is_cut: bool,
+}
+
+/// What one query used, by the agent's account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryUsed {
+    /// Processor time in user code, in milliseconds.
+    pub user_time_ms: u64,
+    /// Processor time in the kernel, in milliseconds.
+    pub system_time_ms: u64,
+    /// By how much the resident memory of the process grew, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// Answers to distributed queries, in the order of the body.
@@ -67,6 +80,20 @@ struct Members<'a> {
 #[serde(default)]
 struct Stats {
     wall_time_ms: Number,
+    user_time: Option<Number>,
+    system_time: Number,
+    memory: Number,
+}
+
+impl Stats {
+    /// An entry may be `{}`.
+    fn used(&self) -> Option<QueryUsed> {
+        Some(QueryUsed {
+            user_time_ms: self.user_time?.unsigned(),
+            system_time_ms: self.system_time.unsigned(),
+            memory_bytes: self.memory.unsigned(),
+        })
+    }
 }
 
 /// Members of an object, at most [`QUERIES_MAX`]; what is no object has none.
@@ -185,8 +212,8 @@ fn join(
         end.statuses.0.iter().map(|(id, status)| (&**id, status.0)).collect();
     let messages: HashMap<&str, &str> =
         end.messages.0.iter().map(|(id, message)| (&**id, &*message.0)).collect();
-    let stats: HashMap<&str, u64> =
-        end.stats.0.iter().map(|(id, stats)| (&**id, stats.wall_time_ms.unsigned())).collect();
+    let stats: HashMap<&str, &Stats> =
+        end.stats.0.iter().map(|(id, stats)| (&**id, stats)).collect();
     let mut seen = HashSet::new();
     let without_rows = end.statuses.0.iter().map(|(id, _)| (id.clone(), whole.then(Bytes::new)));
     let mut answers = Vec::with_capacity(queries.len());
@@ -201,7 +228,8 @@ fn join(
         answers.push(QueryAnswer {
             status: status.unwrap_or(0),
             message: message[..message.floor_char_boundary(MESSAGE_BYTES)].to_owned(),
-            wall_time_ms: stats.get(&*id).copied().unwrap_or(0),
+            wall_time_ms: stats.get(&*id).map_or(0, |stats| stats.wall_time_ms.unsigned()),
+            used: stats.get(&*id).and_then(|stats| stats.used()),
             is_cut: rows.is_none() || unknown,
             rows: rows.unwrap_or_default(),
             id: id.into_owned(),

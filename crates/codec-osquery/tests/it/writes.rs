@@ -1,6 +1,6 @@
 //! Answers to distributed queries.
 
-use muster_types::{Delta, Fact, HuntNo, Outcome, TaskEnd, TaskId};
+use muster_types::{Delta, Fact, HuntNo, Outcome, Spent, TaskEnd, TaskId, Used};
 
 use crate::kit::{rows, texts, write};
 
@@ -16,17 +16,20 @@ fn a_hunt_is_answered_with_rows_and_an_end() {
     let items = write(
         r#"{"queries":{"h12":[{"a":"1"}],"h13.2":[]},"statuses":{"h12":0,"h13.2":1},
             "messages":{"h12":"","h13.2":"no such table: x"},
-            "stats":{"h12":{"wall_time_ms":12,"memory":4096},"h13.2":{}},"node_key":"k"}"#,
+            "stats":{"h12":{"wall_time_ms":12,"user_time":"10","system_time":2,"memory":4096},"h13.2":{}},"node_key":"k"}"#,
     );
     let task = TaskId { hunt: HuntNo(12), attempt: 1 };
     assert_eq!(rows(&items[0]).task, Some(task));
     assert_eq!(texts(&items[0]), [r#"{"a":"1"}"#]);
-    let ok = TaskEnd { task, outcome: None, message: String::new(), elapsed_micros: 12_000 };
+    let used = Used { user_micros: 10_000, system_micros: 2000, memory_bytes: 4096 };
+    let spent = Spent { elapsed_micros: 12_000, status: Some(0), used: Some(used) };
+    let ok = TaskEnd { task, outcome: None, message: String::new(), spent };
     assert_eq!(*end(&items[1]), ok);
     let failed = end(&items[2]);
     assert_eq!(failed.task, TaskId { hunt: HuntNo(13), attempt: 2 });
     assert_eq!(failed.outcome, Some(Outcome::Failed));
     assert_eq!(failed.message, "no such table: x");
+    assert_eq!(failed.spent, Spent { status: Some(1), ..Spent::default() });
     assert_eq!(items.len(), 3);
 }
 

@@ -10,8 +10,8 @@ use muster_catalog::Priority;
 use muster_codec_native::{AgentFrame, Batch, Cancel, ServerFrame, Task};
 use muster_hunts::{Definition, HuntKind, Limits, NewHunt};
 use muster_types::{
-    AgentKind, AgentNo, AgentSet, Body, Fact, HuntNo, OrgId, Outcome, Record, ScopeSpec, TaskEnd,
-    TaskFact, TaskId,
+    AgentKind, AgentNo, AgentSet, Body, Fact, HuntNo, OrgId, Outcome, Record, ScopeSpec, Spent,
+    TaskEnd, TaskFact, TaskId,
 };
 use rig::client::{Agent, Link};
 use rig::{Rig, until};
@@ -63,7 +63,7 @@ async fn task(link: &mut Link) -> Task {
 }
 
 async fn end(link: &mut Link, seq: u64, task: TaskId) {
-    let end = TaskEnd { task, outcome: None, message: String::new(), elapsed_micros: 1 };
+    let end = TaskEnd { task, outcome: None, message: String::new(), spent: Spent::micros(1) };
     let batch = Batch { stream: 1, seq, items: vec![Fact::End(end)] };
     link.send(&AgentFrame::Batch(batch)).await;
     link.acked(seq).await;

@@ -9,7 +9,7 @@ use muster_codec_native::{AgentFrame, Batch, ServerFrame};
 use muster_gateway::Refusal;
 use muster_gateway_native::Options;
 use muster_stream::AppendError;
-use muster_types::{AgentNo, Class, Delta, Fact, HuntNo, RowFormat, Rows, TaskEnd, TaskId};
+use muster_types::{AgentNo, Class, Delta, Fact, HuntNo, RowFormat, Rows, Spent, TaskEnd, TaskId};
 use rig::client::{Agent, Key};
 use rig::{Rig, until, wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,7 +27,8 @@ fn answer(json: Bytes) -> Vec<Fact> {
         endpoint_time: None,
         delta: Delta::None,
     };
-    let end = TaskEnd { task: TASK, outcome: None, message: String::new(), elapsed_micros: 1 };
+    let end =
+        TaskEnd { task: TASK, outcome: None, message: String::new(), spent: Spent::micros(1) };
     vec![Fact::Rows(rows), Fact::End(end)]
 }
 

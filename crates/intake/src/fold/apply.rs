@@ -1,7 +1,7 @@
 //! One entry of the stream, applied to the state of its shard.
 
 use muster_stream::Entry;
-use muster_types::{AgentNo, Body, Fact, Facts, Poison, Record, Repeat, Timestamp};
+use muster_types::{AgentNo, Body, Fact, Facts, Poison, Record, Repeat, Spent, TaskEnd, Timestamp};
 
 use super::agent::AgentState;
 use super::items::{after_rows, keep_rows};
@@ -174,7 +174,9 @@ impl Step<'_> {
                             self.end(&end);
                         } else {
                             let message = clip(&end.message).to_owned();
-                            entry.held = Some((below, muster_types::TaskEnd { message, ..end }));
+                            // Of what it cost the state keeps the time.
+                            let spent = Spent::micros(end.spent.elapsed_micros);
+                            entry.held = Some((below, TaskEnd { message, spent, ..end }));
                         }
                     }
                     None => self.end(&end),

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use muster_results::{Action, Step};
 use muster_types::{
-    AgentKind, AgentNo, ColumnDecl, HuntNo, OrgId, Outcome, Pos, RowFormat, Shard, Timestamp,
-    UploadNo,
+    AgentKind, AgentNo, ColumnDecl, HuntNo, OrgId, Outcome, Pos, RowFormat, Shard, Spent,
+    Timestamp, UploadNo,
 };
 
 /// What the fold needs to know of a hunt.
@@ -103,8 +103,8 @@ pub enum SystemRow<'a> {
         bytes: u64,
         /// When it was first seen; `None` when it ended before it was delivered.
         started: Option<Timestamp>,
-        /// Time it took on the endpoint, by the agent's account.
-        elapsed_micros: Option<u64>,
+        /// What it cost on the endpoint, by the agent's account.
+        spent: Option<Spent>,
         /// For people.
         message: &'a str,
     },

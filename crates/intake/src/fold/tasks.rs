@@ -1,6 +1,6 @@
 //! The life of a task: open, superseded, lost, ended. The first terminal fact wins.
 
-use muster_types::{Outcome, TaskEnd, TaskFact, TaskId};
+use muster_types::{Outcome, Spent, TaskEnd, TaskFact, TaskId};
 
 use super::agent::{EndedTask, OpenTask};
 use super::apply::{Step, clip};
@@ -22,8 +22,8 @@ pub(super) enum Standing {
 /// Who ended a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// Its agent, which says how long it took.
-    Agent { elapsed_micros: u64 },
+    /// Its agent, which says what it cost.
+    Agent(Spent),
     /// The server.
     Server,
     /// The fold, at a cap: what follows is dropped.
@@ -122,7 +122,7 @@ impl Step<'_> {
                         (Outcome::Failed, "the agent reported an end that only the server decides")
                     }
                 };
-                let by = By::Agent { elapsed_micros: end.elapsed_micros };
+                let by = By::Agent(end.spent);
                 self.finish(index, outcome, message, by);
             }
         }
@@ -178,7 +178,7 @@ impl Step<'_> {
     pub fn finish(&mut self, index: usize, outcome: Outcome, message: &str, by: By) {
         let open = self.agent.open.swap_remove(index);
         let task = TaskId { hunt: open.hunt, attempt: open.attempt };
-        if matches!(by, By::Agent { .. }) {
+        if matches!(by, By::Agent(_)) {
             // It was busy with this one: the time of those in its queue begins now.
             let now = self.now();
             for waiting in &mut self.agent.open {
@@ -215,8 +215,8 @@ impl Step<'_> {
             rows: open.map_or(0, |open| open.rows),
             bytes: open.map_or(0, |open| open.bytes),
             started: open.map(|open| open.since),
-            elapsed_micros: match by {
-                By::Agent { elapsed_micros } => Some(elapsed_micros),
+            spent: match by {
+                By::Agent(spent) => Some(spent),
                 By::Server | By::Cap => None,
             },
             message,

@@ -134,8 +134,10 @@ impl RowSink for SegmentSink<'_> {
     fn system(&mut self, at: &RowAt, row: &SystemRow<'_>) {
         let meta = meta(at);
         match *row {
-            SystemRow::Collection { outcome, rows, bytes, started, elapsed_micros, message } => {
-                let elapsed = elapsed_micros.map_or(Cell::Null, number);
+            SystemRow::Collection { outcome, rows, bytes, started, spent, message } => {
+                let told = |number: Option<u64>| number.map_or(Cell::Null, self::number);
+                let used = spent.and_then(|spent| spent.used);
+                let status = spent.and_then(|spent| spent.status);
                 self.builder.append_row(
                     &COLLECTIONS,
                     &meta,
@@ -145,8 +147,12 @@ impl RowSink for SegmentSink<'_> {
                         ("bytes", number(bytes)),
                         ("started_time", started.map_or(Cell::Null, Cell::Time)),
                         ("finished_time", Cell::Time(at.received_at)),
-                        ("elapsed_us", elapsed),
+                        ("elapsed_us", told(spent.map(|spent| spent.elapsed_micros))),
                         ("message", Cell::Text(message)),
+                        ("status", status.map_or(Cell::Null, Cell::Int)),
+                        ("user_us", told(used.map(|used| used.user_micros))),
+                        ("system_us", told(used.map(|used| used.system_micros))),
+                        ("memory_bytes", told(used.map(|used| used.memory_bytes))),
                     ],
                 );
             }

@@ -25,6 +25,10 @@ pub static COLLECTIONS: LazyLock<Arc<TableSpec>> = LazyLock::new(|| {
             ("finished_time", ColumnType::Time),
             ("elapsed_us", ColumnType::Int),
             ("message", ColumnType::Text),
+            ("status", ColumnType::Int),
+            ("user_us", ColumnType::Int),
+            ("system_us", ColumnType::Int),
+            ("memory_bytes", ColumnType::Int),
         ],
     )
 });

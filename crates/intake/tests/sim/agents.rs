@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use muster_types::{
-    AgentKind, AgentNo, Delta, Fact, Facts, HuntNo, Outcome, Repeat, RowFormat, Rows, TaskEnd,
-    TaskId,
+    AgentKind, AgentNo, Delta, Fact, Facts, HuntNo, Outcome, Repeat, RowFormat, Rows, Spent,
+    TaskEnd, TaskId,
 };
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -50,7 +50,7 @@ impl Agent {
     pub fn answer(&mut self, task: TaskId, rows: &[u64], failed: bool, rng: &mut ChaCha8Rng) {
         let outcome = failed.then_some(Outcome::Failed);
         let message = if failed { "simulated".to_owned() } else { String::new() };
-        let end = Fact::End(TaskEnd { task, outcome, message, elapsed_micros: 3 });
+        let end = Fact::End(TaskEnd { task, outcome, message, spent: Spent::micros(3) });
         match self.kind {
             AgentKind::Native => {
                 let mut items = vec![Fact::Started(task)];

@@ -8,7 +8,8 @@ use muster_intake::fold::{
 use muster_stream::Entry;
 use muster_types::{
     AgentKind, AgentNo, Body, Class, Delta, Fact, Facts, HuntNo, OrgId, Payload, Pos, Record,
-    Repeat, RowFormat, Rows, Shard, TaskEnd, TaskFact, TaskId, Timestamp, UploadBlock, UploadNo,
+    Repeat, RowFormat, Rows, Shard, Spent, TaskEnd, TaskFact, TaskId, Timestamp, UploadBlock,
+    UploadNo,
 };
 
 /// Asks for everything.
@@ -71,7 +72,7 @@ fn told(n: u64) -> (Repeat, Vec<Fact>) {
         let (columns, format, endpoint_time) = (Vec::new(), RowFormat::Array, Some(Timestamp(1)));
         Fact::Rows(Rows { task, source, columns, format, json, endpoint_time, delta })
     };
-    let end = TaskEnd { task, outcome: None, message: String::new(), elapsed_micros: 5 };
+    let end = TaskEnd { task, outcome: None, message: String::new(), spent: Spent::micros(5) };
     let block = UploadBlock {
         upload: UploadNo(n % 3),
         index: n as u32 * 2 % 11,

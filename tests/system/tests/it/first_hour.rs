@@ -72,6 +72,11 @@ fn the_first_hour() -> anyhow::Result<()> {
         let kept = server.list(&["results", "1"])?;
         assert_eq!(kept.len(), 5, "{kept:?}");
         assert!(kept[0]["pid"].is_i64() && kept[0]["name"].is_string(), "{kept:?}");
+        let cost = "SELECT status, user_us + system_us AS cpu_us, memory_bytes FROM collections \
+                    WHERE hunt = 1";
+        let cost = server.sql(cost)?.context("there is an engine")?;
+        assert!(cost[0]["cpu_us"].as_u64() > Some(0), "{cost:?}");
+        assert!(cost[0]["memory_bytes"].as_u64() > Some(1 << 20) && cost[0]["status"].is_null());
     }
     // And it still answers.
     assert_eq!(server.list(&["query", QUESTION])?.len(), 5);

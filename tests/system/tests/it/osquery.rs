@@ -39,6 +39,15 @@ fn an_osquery_agent_answers_hunts() -> anyhow::Result<()> {
         assert_eq!(rows.len(), 1, "{rows:?}");
         assert_eq!(rows[0]["agent_kind"], "osquery");
     }
+    let cost = "SELECT status, elapsed_us, user_us, system_us, memory_bytes FROM collections \
+                WHERE hunt > 0 ORDER BY hunt";
+    if let Some(rows) = server.sql(cost)? {
+        let cost = |status: i64| {
+            json!({"status": status, "elapsed_us": 7000, "user_us": 5000, "system_us": 1000,
+                "memory_bytes": 4096})
+        };
+        assert_eq!(rows, [cost(0), cost(1)]);
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use muster_gateway::AgentRef;
 use muster_gateway_osquery::Options;
 use muster_hunts::HuntKind;
 use muster_stream::AppendError;
-use muster_types::{AgentKind, AgentNo, Fact, OrgId, Outcome, Repeat};
+use muster_types::{AgentKind, AgentNo, Fact, OrgId, Outcome, Repeat, Spent, Used};
 use serde_json::{Value, json};
 
 use crate::client::{Means, Reply};
@@ -33,14 +33,16 @@ async fn write_becomes_rows_and_the_end_of_the_task() {
     let hunt = rig.ask(HuntKind::Live, "SELECT 1", &[ME]).await;
     let id = rig.queries(&key).await.into_keys().next().unwrap();
     let body = json!({"queries": {&id: [{"x": "1"}, {"x": "2"}]}, "statuses": {&id: 0},
-        "messages": {&id: ""}, "stats": {&id: {"wall_time_ms": 12}}, "node_key": key});
+        "messages": {&id: ""}, "stats": {&id: {"wall_time_ms": 12, "user_time": 9, "system_time": 3, "memory": -4096}}, "node_key": key});
     assert_eq!(rig.far.post_json(WRITE, &body).await.body, b"{}");
     let said = rig.said();
     assert_eq!(said[0].1.repeat, Repeat::Idempotent);
     let Fact::Rows(rows) = &said[0].1.items[0] else { panic!("{said:?}") };
     assert_eq!(rows.task.map(|task| task.hunt), Some(hunt));
     let Fact::End(end) = &said[0].1.items[1] else { panic!("{said:?}") };
-    assert_eq!((end.outcome, end.elapsed_micros), (None, 12_000));
+    let used = Used { user_micros: 9000, system_micros: 3000, memory_bytes: 0 };
+    let spent = Spent { elapsed_micros: 12_000, status: Some(0), used: Some(used) };
+    assert_eq!((end.outcome, end.spent), (None, spent));
     assert!(rig.queries(&key).await.is_empty(), "answered, though the fold has not seen it yet");
     rig.stop().await;
 }

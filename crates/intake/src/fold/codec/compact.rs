@@ -4,7 +4,7 @@
 //! their hunts' numbers, which are near each other.
 
 use bytes::BufMut;
-use muster_types::{HuntNo, Outcome, TaskEnd, TaskId, Timestamp};
+use muster_types::{HuntNo, Outcome, Spent, TaskEnd, TaskId, Timestamp};
 
 use super::super::agent::{
     AgentState, EndedTask, Known, LogMark, MAX_ENDED, MAX_LOGS, MAX_MESSAGES, MAX_PARTS,
@@ -265,7 +265,7 @@ fn write_part(part: &Part, out: &mut Vec<u8>) {
     put_number(out, end.task.hunt.0);
     put_number(out, u64::from(end.task.attempt));
     out.put_u8(end.outcome.map_or(NO_OUTCOME, |outcome| outcome as u8));
-    put_number(out, end.elapsed_micros);
+    put_number(out, end.spent.elapsed_micros);
     put_number(out, end.message.len() as u64);
     out.put_slice(end.message.as_bytes());
 }
@@ -290,7 +290,15 @@ fn read_held(bytes: &mut &[u8]) -> Result<(u64, TaskEnd), StateError> {
     };
     let elapsed_micros = number(bytes)?;
     let length = small(bytes)?;
-    Ok((below, TaskEnd { task, outcome, message: text(bytes, length)?, elapsed_micros }))
+    Ok((
+        below,
+        TaskEnd {
+            task,
+            outcome,
+            message: text(bytes, length)?,
+            spent: Spent::micros(elapsed_micros),
+        },
+    ))
 }
 
 /// Each by its distance from the one before, and its length.

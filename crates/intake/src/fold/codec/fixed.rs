@@ -1,7 +1,7 @@
 //! An agent in versions 1 to 3: every number in its full width, every list with its length.
 
 use bytes::{Buf, BufMut};
-use muster_types::{HuntNo, Outcome, TaskEnd, TaskId, Timestamp};
+use muster_types::{HuntNo, Outcome, Spent, TaskEnd, TaskId, Timestamp};
 
 use super::super::agent::{
     AgentState, EndedTask, Known, LogMark, MAX_ENDED, MAX_LOGS, MAX_MESSAGES, MAX_PARTS,
@@ -128,7 +128,7 @@ fn write_part(part: &Part, out: &mut Vec<u8>) {
             out.put_u64_le(end.task.hunt.0);
             out.put_u16_le(end.task.attempt);
             out.put_u8(end.outcome.map_or(NO_OUTCOME, |outcome| outcome as u8));
-            out.put_u64_le(end.elapsed_micros);
+            out.put_u64_le(end.spent.elapsed_micros);
             out.put_u32_le(u32::try_from(end.message.len()).expect("messages are clipped"));
             out.put_slice(end.message.as_bytes());
         }
@@ -221,7 +221,7 @@ fn read_held(bytes: &mut &[u8]) -> Result<(u64, TaskEnd), StateError> {
     let elapsed_micros = u64(bytes)?;
     let length = u32(bytes)? as usize;
     let message = text(bytes, length)?;
-    Ok((below, TaskEnd { task, outcome, message, elapsed_micros }))
+    Ok((below, TaskEnd { task, outcome, message, spent: Spent::micros(elapsed_micros) }))
 }
 
 fn count(bytes: &mut &[u8], bound: usize) -> Result<u8, StateError> {

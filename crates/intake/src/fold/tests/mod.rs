@@ -16,7 +16,7 @@ use bytes::Bytes;
 use muster_stream::Entry;
 use muster_types::{
     AgentKind, AgentNo, Body, Class, Delta, Fact, Facts, HuntNo, OrgId, Outcome, Payload, Poison,
-    Pos, Record, Repeat, RowFormat, Rows, TaskEnd, TaskFact, TaskId, Timestamp,
+    Pos, Record, Repeat, RowFormat, Rows, Spent, TaskEnd, TaskFact, TaskId, Timestamp,
 };
 
 use super::{
@@ -234,7 +234,7 @@ fn scheduled(source: &str, values: &[u32], snapshot: bool) -> Fact {
 }
 
 fn end_with(task: TaskId, outcome: Option<Outcome>, message: &str) -> Fact {
-    Fact::End(TaskEnd { task, outcome, message: message.to_owned(), elapsed_micros: 5 })
+    Fact::End(TaskEnd { task, outcome, message: message.to_owned(), spent: Spent::micros(5) })
 }
 
 fn end(task: TaskId) -> Fact {
