@@ -76,7 +76,7 @@ pub fn up(args: &ServerArgs, no_agent: bool) -> Result<(), CliError> {
     let certificates = server.certificates();
     let mut left = Left {
         data: data.clone(),
-        address: format!("https://localhost:{}", server.operators_address().port()),
+        address: names::own_url(server.operators_address()),
         token: first.token.clone(),
         begun: false,
     };
@@ -236,7 +236,7 @@ impl Companion {
             Ok(path)
         };
         let config = muster_agent::AgentConfig {
-            servers: vec![format!("https://localhost:{}", server.agents_address().port())],
+            servers: vec![names::own_url(server.agents_address())],
             ca: file("ca.pem", &server.certificates().ca_pem())?,
             data: dir.join("data"),
             secret_file: Some(file("secret", &first.secret)?),
@@ -298,7 +298,7 @@ impl Companion {
             .arg("--config")
             .arg(&self.config)
             .env("MUSTER_LOG__LEVEL", level)
-            .env("no_proxy", "localhost")
+            .env("no_proxy", "*")
             .stdin(std::process::Stdio::null())
             // Ctrl-C goes to the server, which ends the agent in its turn.
             .process_group(0)

@@ -1,7 +1,7 @@
 //! Every name and address of this machine, for the server's certificate.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Names and addresses an agent or a person may use for this machine, and those asked for.
 pub fn machine_names(extra: &[String], addresses: &[IpAddr]) -> Vec<String> {
@@ -39,6 +39,15 @@ pub fn reachable_address(addresses: &[IpAddr]) -> IpAddr {
         .unwrap_or_else(|| IpAddr::from([127, 0, 0, 1]))
 }
 
+/// Where this machine itself reaches a listener.
+pub fn own_url(listener: SocketAddr) -> String {
+    let everywhere = listener.ip().is_unspecified() || listener.ip() == Ipv4Addr::LOCALHOST;
+    match everywhere {
+        true => format!("https://localhost:{}", listener.port()),
+        false => format!("https://{listener}"),
+    }
+}
+
 /// Whether an address means something on its own network segment only.
 pub fn is_link_local(address: IpAddr) -> bool {
     match address {
@@ -63,5 +72,18 @@ mod tests {
         }
         assert!(!names.iter().any(|n| n == "fe80::1"));
         assert_eq!(reachable_address(&addresses).to_string(), "192.0.2.7");
+    }
+
+    #[test]
+    fn a_listener_on_one_address_is_reached_there() {
+        for (listener, url) in [
+            ("127.0.0.1:8443", "https://localhost:8443"),
+            ("0.0.0.0:8443", "https://localhost:8443"),
+            ("[::]:8443", "https://localhost:8443"),
+            ("[::1]:8443", "https://[::1]:8443"),
+            ("192.0.2.7:8443", "https://192.0.2.7:8443"),
+        ] {
+            assert_eq!(own_url(listener.parse().unwrap()), url);
+        }
     }
 }
