@@ -297,6 +297,12 @@ pub async fn run(session: &Session, command: Hunt) -> Result<(), CliError> {
         Hunt::Coverage { no } => {
             let coverage: Value = client.get(&format!("/v1/hunts/{no}/coverage")).await?;
             session.object(&coverage)?;
+            if coverage["failed"].as_u64() > Some(0) {
+                session.say(&format!(
+                    "what failed says why: muster sql \"SELECT message, count(*) FROM collections \
+                     WHERE hunt = {no} AND outcome = 'failed' GROUP BY message\""
+                ));
+            }
             let open = ["waiting", "running"].map(|key| coverage[key].as_u64().unwrap_or_default());
             if open == [0, 0] {
                 return Ok(());
