@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use muster_testkit::{Server, ServerOptions, wait_for};
 
-use crate::support::{Ask, Fleet, SOON};
+use serde_json::json;
+
+use crate::support::{Ask, Fleet, SOON, post};
 
 /// A small volume; `None` where this user may not mount one.
 struct Volume(PathBuf);
@@ -80,7 +82,10 @@ fn a_full_disk() -> anyhow::Result<()> {
     assert_eq!(coverage.get("rows"), 0, "{coverage:?}");
     // People go on: signing in writes, deleting writes.
     let made = server.json(&["user", "create", "vera"])?;
-    assert!(made["one_time_password"].is_string(), "{made}");
+    let password = made["one_time_password"].as_str().context("a password")?;
+    let (status, session) =
+        post(&server, "/v1/login", None, &json!({"name": "vera", "password": password}))?;
+    assert_eq!((status, session["token"].is_string()), (200, true), "{session}");
     server.ok(&["hunt", "delete", &first.to_string(), "--yes"])?;
     // Instances report of themselves once a minute.
     wait_for("the doctor to be told", 2 * SOON, || {

@@ -140,6 +140,42 @@ fn ctrl_c_ends_a_question_on_the_server_too() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_hunt_that_goes_wrong_pauses_itself_and_says_why() -> anyhow::Result<()> {
+    let server = server()?;
+    let mut fleet = Fleet::start(&server, &["--endpoints", "120"])?;
+    fleet.up(120, 120)?;
+    // Every tenth of the first wave would be too many; here all fail.
+    let wrong = ["--sql", "SELECT * FROM no_such_table", "--canary", "20", "--rate", "20"];
+    let hunt = server.hunt(&wrong)?;
+    let no = hunt.to_string();
+    let shown = wait_for("the hunt to pause itself", SOON, || {
+        let shown = server.json(&["hunt", "show", &no])?;
+        Ok((shown["hunt"]["state"] == "paused").then_some(shown))
+    })?;
+    let why = shown["hunt"]["pause_reason"].as_str().unwrap_or_default();
+    assert!(why.starts_with("errors: "), "{why}");
+    let paused = server.covered(hunt, "what runs to end", |c| c.get("running") == 0)?;
+    assert!(paused.get("failed") >= 20 && paused.get("waiting") > 0, "{paused:?}");
+    let said = format!("SELECT DISTINCT message FROM collections WHERE hunt = {no}");
+    if let Some(said) = server.sql(&said)? {
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0]["message"].to_string().contains("no such table"), "{said:?}");
+    }
+
+    // As does one that brings too much.
+    let args =
+        ["--sql", "SELECT pid, name FROM processes", "--canary", "5", "--pause-total", "1 KiB"];
+    let many = server.hunt(&args)?.to_string();
+    let shown = wait_for("the second hunt to pause itself", SOON, || {
+        let shown = server.json(&["hunt", "show", &many])?;
+        Ok((shown["hunt"]["state"] == "paused").then_some(shown))
+    })?;
+    let why = shown["hunt"]["pause_reason"].as_str().unwrap_or_default();
+    assert!(why.starts_with("total: "), "{why}");
+    Ok(())
+}
+
+#[test]
 fn a_hunt_is_paused_resumed_extended_and_stopped() -> anyhow::Result<()> {
     let server = server()?;
     let mut fleet = Fleet::start(&server, &["--endpoints", "120"])?;
