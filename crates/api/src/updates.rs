@@ -20,6 +20,8 @@ use crate::state::ApiState;
 
 /// Many changes within this time are told once.
 const EVERY: Duration = Duration::from_millis(250);
+/// Browsers drop events without data.
+const NOTHING: &str = "{}";
 const RENEW: Duration = Duration::from_secs(4);
 const TOPICS: [Topic; 6] = [
     Topic::Hunts,
@@ -32,8 +34,8 @@ const TOPICS: [Topic; 6] = [
 
 type Events = mpsc::Sender<std::result::Result<Event, Infallible>>;
 
-/// Events `hunts`, `progress`, `directory`, `cluster`, `access` without content: something of that
-/// kind changed. `all`: changes may have been missed.
+/// Events `hunts`, `progress`, `directory`, `cluster`, `access`, `schedules`, their content always `{}`:
+/// something of that kind changed. `all`: changes may have been missed.
 #[utoipa::path(get, path = "/updates", operation_id = "updates", tag = "system",
     responses((status = OK, description = "Events.", content_type = "text/event-stream",
         body = String)))]
@@ -62,7 +64,7 @@ async fn tell(state: ApiState, caller: Caller, send: Events) {
             },
             _ = due.tick(), if !changed.is_empty() => {
                 for word in std::mem::take(&mut changed) {
-                    drop(send.send(Ok(Event::default().event(word).data(""))).await);
+                    drop(send.send(Ok(Event::default().event(word).data(NOTHING))).await);
                 }
             }
             _ = renew.tick() => {

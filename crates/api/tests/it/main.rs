@@ -17,5 +17,6 @@ mod sinks;
 mod sql;
 mod statements;
 mod unseen;
+mod updates;
 mod uploads;
 mod users;
