@@ -232,6 +232,29 @@ fn the_table_of_operations_and_the_document_name_the_same() {
     assert_eq!(documented, known);
 }
 
+/// The table in the handbook has a row for each operation: its method and path, and who may call it.
+#[test]
+fn the_handbook_lists_every_operation() {
+    let handbook = include_str!("../../../../docs/src/api.md");
+    let document = serde_json::to_value(muster_api::openapi()).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, described) in item.as_object().unwrap() {
+            let id = described["operationId"].as_str().unwrap();
+            let needs = match operation(id).unwrap().needs {
+                Needs::Nobody => "nobody".to_owned(),
+                Needs::SignIn => "signed in".to_owned(),
+                Needs::Some(role) => role.to_string(),
+                Needs::Everything(role) => format!("{role}, everything"),
+            };
+            let row = format!("| `{} {path}` | {needs} |", method.to_uppercase());
+            let listed = handbook
+                .lines()
+                .any(|line| line.starts_with(&format!("| `{id}` ")) && line.contains(&row));
+            assert!(listed, "docs/src/api.md lacks: | `{id}` {row}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_document_is_as_it_was_reviewed() {
     let api = Api::start().await;
