@@ -6,6 +6,7 @@ mod accounts;
 mod bad_config;
 mod busy;
 mod cluster;
+mod commands;
 mod copies;
 mod crash;
 mod debug_archive;
