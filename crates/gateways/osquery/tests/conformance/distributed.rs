@@ -13,6 +13,7 @@ use crate::client::Means;
 use crate::rig::Rig;
 
 const ME: AgentNo = AgentNo(1);
+const WRITE: &str = "/api/v1/osquery/distributed/write";
 
 fn task(hunt: HuntNo) -> TaskId {
     TaskId { hunt, attempt: 1 }
@@ -193,5 +194,33 @@ async fn an_agent_whose_flags_disable_carving_says_how_to_mend_it() {
         if reason.contains("--disable_carver=false"))),
         "{facts:?}"
     );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn read_hands_over_no_more_than_fits_an_answer_and_the_rest_next_time() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let long = "x".repeat(900 << 10);
+    for n in 0..6 {
+        rig.ask(HuntKind::Live, &format!("SELECT {n}, '{long}'"), &[ME]).await;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let mut sizes = Vec::new();
+    while seen.len() < 6 {
+        let reply = rig.read(&key).await;
+        assert!(reply.body.len() <= (4 << 20) + (64 << 10), "{}", reply.body.len());
+        let asked = reply.json()["queries"].as_object().unwrap().clone();
+        assert!(!asked.is_empty(), "{} of 6 came", seen.len());
+        sizes.push(asked.len());
+        let statuses: serde_json::Map<_, _> =
+            asked.keys().map(|id| (id.clone(), json!(0))).collect();
+        let queries: serde_json::Map<_, _> =
+            asked.keys().map(|id| (id.clone(), json!([]))).collect();
+        seen.extend(asked.into_iter().map(|(id, _)| id));
+        let body = json!({"node_key": key, "queries": queries, "statuses": statuses});
+        assert_eq!(rig.far.post_json(WRITE, &body).await.means(), Means::Success);
+    }
+    assert_eq!(sizes, [4, 2]);
     rig.stop().await;
 }

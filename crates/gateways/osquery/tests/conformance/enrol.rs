@@ -212,7 +212,26 @@ async fn a_secret_and_its_keys_may_need_a_client_certificate() {
         if presented {
             let key = reply.json()["node_key"].as_str().unwrap().to_owned();
             assert_eq!(rig.read(&key).await.means(), Means::Success);
+            // Whoever got hold of the key alone has nothing, and the agent itself loses nothing by it.
+            let thief = rig.seen_by(rustls::ALL_VERSIONS);
+            let body = json!({"node_key": key});
+            let reply = thief.post_json("/api/osquery/distributed/read", &body).await;
+            assert_eq!((reply.status, reply.means()), (403, Means::KeepAndRetry), "{reply:?}");
+            assert_eq!(rig.read(&key).await.means(), Means::Success);
         }
         rig.stop().await;
     }
+}
+
+#[tokio::test]
+async fn enrol_while_the_catalog_is_away_is_an_error_to_come_again_after() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    rig.store.catalog.close().await;
+    let body = enrolment(&rig.secret, "host-2", "b");
+    let reply = rig.far.post_json("/api/osquery/enroll", &body).await;
+    assert_eq!((reply.status, reply.means()), (503, Means::KeepAndRetry), "{reply:?}");
+    // Those who have a key go on with it.
+    assert_eq!(rig.read(&key).await.means(), Means::Success);
+    rig.stop().await;
 }

@@ -47,6 +47,7 @@ pub const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 /// A running gateway.
 pub struct Rig {
     pub far: Far,
+    pub certificate: CertificateDer<'static>,
     pub secret: String,
     pub clock: Arc<TestClock>,
     pub metrics: Arc<Metrics>,
@@ -201,7 +202,7 @@ impl Rig {
         let budget = admissions.budget();
         let server = Server::new(OsqueryService(osquery), budget.clone(), listening.clone());
         let fallback = server.router();
-        let (tls, connector) = tls(setup.client_certificates);
+        let (tls, connector, certificate) = tls(setup.client_certificates);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -223,6 +224,7 @@ impl Rig {
         }
         Self {
             far: Far { address, connector },
+            certificate,
             secret,
             clock,
             metrics,
@@ -361,7 +363,9 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// A server's TLS, and a client that trusts it alone, with a certificate of its own if asked.
-fn tls(client_certificates: bool) -> (Arc<rustls::ServerConfig>, tokio_rustls::TlsConnector) {
+fn tls(
+    client_certificates: bool,
+) -> (Arc<rustls::ServerConfig>, tokio_rustls::TlsConnector, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let certificate: CertificateDer<'static> = made.cert.der().clone();
@@ -380,9 +384,20 @@ fn tls(client_certificates: bool) -> (Arc<rustls::ServerConfig>, tokio_rustls::T
     let client = rustls::ClientConfig::builder().with_root_certificates(roots);
     let mut client = match client_certificates {
         false => client.with_no_client_auth(),
-        true => client.with_client_auth_cert(vec![certificate], key).unwrap(),
+        true => client.with_client_auth_cert(vec![certificate.clone()], key).unwrap(),
     };
     // osqueryd never resumes a session.
     client.resumption = rustls::client::Resumption::disabled();
-    (Arc::new(server), tokio_rustls::TlsConnector::from(Arc::new(client)))
+    (Arc::new(server), tokio_rustls::TlsConnector::from(Arc::new(client)), certificate)
+}
+
+impl Rig {
+    /// The same server as another client sees it: one without a certificate, with these versions of TLS.
+    pub fn seen_by(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> Far {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_protocol_versions(versions);
+        let client = client.with_root_certificates(roots).with_no_client_auth();
+        Far { address: self.far.address, connector: Arc::new(client).into() }
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::client::{Means, read_reply, request};
+use crate::client::{Means, enrolment, read_reply, request};
 use crate::rig::Rig;
 
 const READ: &str = "/api/v1/osquery/distributed/read";
@@ -79,5 +79,19 @@ async fn requests_with_a_large_body_and_a_bad_header_key_are_refused_before_it_i
     io.write_all(head.as_bytes()).await.unwrap();
     let reply = read_reply(&mut io).await;
     assert_eq!(reply.json()["node_invalid"], Value::Bool(true));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_with_tls_1_2_alone_is_served() {
+    let rig = Rig::start().await;
+    let old = rig.seen_by(&[&rustls::version::TLS12]);
+    let body = enrolment(&rig.secret, "host-1", "a");
+    let reply = old.post_json("/api/osquery/enroll", &body).await;
+    assert_eq!(reply.means(), Means::Success, "{reply:?}");
+    let key = reply.json()["node_key"].as_str().unwrap().to_owned();
+    let body = json!({"node_key": key});
+    let reply = old.post_json("/api/osquery/distributed/read", &body).await;
+    assert_eq!(reply.body, br#"{"queries":{}}"#);
     rig.stop().await;
 }
