@@ -26,7 +26,7 @@ const fn osquery(name: &'static str, args: &'static [&'static str]) -> Bench {
     Bench { name, package: "muster-loadgen", example: "osquery_bench", args, servers: true }
 }
 
-const BENCHES: [Bench; 17] = [
+const BENCHES: [Bench; 18] = [
     plain("append", "muster-stream", "append_bench"),
     plain("jetstream", "muster-stream", "jetstream_bench"),
     plain("hint", "muster-bus", "hint_latency"),
@@ -47,6 +47,13 @@ const BENCHES: [Bench; 17] = [
         package: "muster-loadgen",
         example: "cluster_bench",
         args: &["delivery"],
+        servers: true,
+    },
+    Bench {
+        name: "catalog",
+        package: "muster-loadgen",
+        example: "cluster_bench",
+        args: &["catalog"],
         servers: true,
     },
     Bench {

@@ -1,6 +1,7 @@
-//! Tasks of the project: `cargo xtask test`, `ci`, `bench`, `long`, `dist`, `generate`.
+//! Tasks of the project: `cargo xtask test`, `ci`, `bench`, `bodies`, `long`, `dist`, `generate`.
 
 mod bench;
+mod bodies;
 mod dist;
 mod generate;
 mod long;
@@ -32,6 +33,16 @@ enum Task {
         /// Only benchmarks whose name holds this.
         filter: Option<String>,
     },
+    /// Memory under large bodies, at its full size and with a release build: many agents post 5 MiB each at
+    /// once against a budget.
+    Bodies {
+        /// How many agents.
+        #[arg(long, default_value_t = 1000)]
+        clients: u32,
+        /// What all bodies together may take, in MiB.
+        #[arg(long, default_value_t = 256)]
+        budget: u32,
+    },
     /// The long form: server and agent killed again and again, and every fault of a cluster, in rounds, with
     /// separate roles, a NATS cluster and a PostgreSQL standby. Twenty minutes a round.
     Long {
@@ -58,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test { filter } => test::run(filter.as_deref()),
         Task::Ci => steps::ci(),
         Task::Bench { filter } => bench::run(filter.as_deref()),
+        Task::Bodies { clients, budget } => bodies::run(clients, budget),
         Task::Long { rounds, kills, seed } => long::run(rounds, kills, seed),
         Task::Dist => dist::run(),
         Task::Statements => statements::run(),

@@ -4,11 +4,16 @@
 //! measured is the time from the request to the task at the agent, by one clock. The agents are
 //! processes of the simulator behind `muster loadgen native`. After a pause between questions the cluster is idle.
 //!
+//! `catalog`: what PostgreSQL spends on instances, enrolments, linked agents and hunts.
+//!
 //! `MUSTER_BIN=target/release/muster cargo run --release -p muster-loadgen --example cluster_bench --
 //! delivery`
 
 mod asker;
+mod catalog;
 mod delivery;
+#[path = "../scaling_bench/processes.rs"]
+mod processes;
 
 use clap::Parser;
 
@@ -16,6 +21,8 @@ use clap::Parser;
 enum Bench {
     /// From an operator on one instance to agents on another.
     Delivery(delivery::Options),
+    /// What PostgreSQL spends on what.
+    Catalog(catalog::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -23,5 +30,6 @@ fn main() -> anyhow::Result<()> {
     provider.install_default().expect("nothing else installs a provider");
     match Bench::parse() {
         Bench::Delivery(options) => delivery::run(&options),
+        Bench::Catalog(options) => catalog::run(&options),
     }
 }

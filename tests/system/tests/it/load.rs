@@ -1,6 +1,6 @@
 //! More than the server takes at once: large bodies against the byte budget, and one agent that floods.
 //!
-//! `MUSTER_LOAD_CLIENTS=1000 MUSTER_LOAD_BUDGET=256` is the full size, for a release build. The default
+//! `cargo xtask bodies` is the full size, with a release build. The default
 //! has the same shape, ten times what the budget holds, and fits a test run.
 
 use std::sync::Arc;
