@@ -165,3 +165,39 @@ async fn what_no_instance_sealed_is_an_empty_hint() {
     a.publish(Topic::Hunts, Bytes::from_static(b"change 7"));
     assert_eq!(next(&mut listener).await, true_hint);
 }
+
+#[tokio::test]
+async fn the_last_hints_of_one_that_ends_are_heard() {
+    let nats = Nats::start().unwrap();
+    let (a, b) = (bus(&nats.url(), "m").await, bus(&nats.url(), "m").await);
+    let listening: Arc<dyn Bus> = Arc::new(Pair(a, b));
+    let mut listener = conformance::ready(&listening, &[Topic::Cluster]).await;
+    for round in 0..20_u8 {
+        let url = nats.url();
+        // A runtime that is gone a moment later, with all that it had not sent.
+        let ending = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.unwrap();
+            runtime.block_on(async {
+                let bus = bus(&url, "m").await;
+                for n in 0..50_u8 {
+                    bus.publish(Topic::Cluster, Bytes::copy_from_slice(&[round, n]));
+                }
+                bus.flush(DEADLINE).await;
+            });
+            runtime.shutdown_background();
+        });
+        for n in 0..50_u8 {
+            let heard = next(&mut listener).await;
+            let said = Bytes::copy_from_slice(&[round, n]);
+            assert_eq!(heard, Hint::Message(Topic::Cluster, said));
+        }
+        ending.join().unwrap();
+    }
+    // Without a server nobody waits.
+    let mut nats = nats;
+    let lonely = bus(&nats.url(), "m").await;
+    nats.kill(0).unwrap();
+    lonely.publish(Topic::Cluster, Bytes::new());
+    timeout(DEADLINE, lonely.flush(Duration::from_secs(1))).await.expect("a bounded wait");
+}

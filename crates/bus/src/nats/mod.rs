@@ -22,6 +22,7 @@ mod seal;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -87,6 +88,15 @@ impl NatsBus {
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Waits until what was published before is on its way to the server, at most `most`: a process that
+    /// ends at once takes its last hints with it.
+    ///
+    /// # Cancel safety
+    /// Safe: hints go on.
+    pub async fn flush(&self, most: Duration) {
+        let _ = tokio::time::timeout(most, self.outgoing.written()).await;
     }
 
     /// Its connection.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_nats::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::counters::Counters;
@@ -23,9 +23,17 @@ const BYTES_MAX: usize = 32 << 20;
 /// The others are told of lost hints at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// What goes through the buffer.
+enum Item {
+    /// Subject and content.
+    Hint(String, Bytes),
+    /// Answered when all before it has been written to the server.
+    Mark(oneshot::Sender<()>),
+}
+
 /// The side that publishes.
 pub(super) struct Outgoing {
-    queue: mpsc::Sender<(String, Bytes)>,
+    queue: mpsc::Sender<Item>,
     bytes: Arc<AtomicUsize>,
     subjects: Subjects,
     counters: Arc<Counters>,
@@ -33,7 +41,7 @@ pub(super) struct Outgoing {
 
 /// The side that sends.
 pub(super) struct Pump {
-    queue: mpsc::Receiver<(String, Bytes)>,
+    queue: mpsc::Receiver<Item>,
     bytes: Arc<AtomicUsize>,
     connection: Connection,
     subjects: Subjects,
@@ -66,9 +74,17 @@ impl Outgoing {
         let length = content.len();
         let held = self.bytes.fetch_add(length, Ordering::Relaxed);
         let fits = held + length <= BYTES_MAX;
-        if !fits || self.queue.try_send((self.subjects.of(topic), content)).is_err() {
+        if !fits || self.queue.try_send(Item::Hint(self.subjects.of(topic), content)).is_err() {
             self.bytes.fetch_sub(length, Ordering::Relaxed);
             Counters::add(&self.counters.dropped);
+        }
+    }
+
+    /// Waits until all that was added before has been written to the server, or was dropped.
+    pub(super) async fn written(&self) {
+        let (mark, written) = oneshot::channel();
+        if self.queue.send(Item::Mark(mark)).await.is_ok() {
+            let _ = written.await;
         }
     }
 }
@@ -90,7 +106,14 @@ impl Pump {
                     let _ = self.connection.client().publish(self.subjects.gap(), Bytes::new()).await;
                 }
                 hint = self.queue.recv() => match hint {
-                    Some((subject, content)) => self.send(subject, &content).await,
+                    Some(Item::Hint(subject, content)) => self.send(subject, &content).await,
+                    Some(Item::Mark(mark)) => {
+                        // Without a connection there is nothing to wait for.
+                        if self.connection.is_connected() {
+                            let _ = self.connection.client().flush().await;
+                        }
+                        let _ = mark.send(());
+                    }
                     None => return,
                 },
                 changed = status.changed() => if changed.is_err() { return },

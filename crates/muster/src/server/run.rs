@@ -23,6 +23,8 @@ use crate::config::Config;
 const MOVE_EACH: Duration = Duration::from_millis(100);
 /// How long a start waits for its part of the limits.
 const SHARE_MAX: Duration = Duration::from_secs(15);
+/// How long the last hints may take to leave.
+const LAST_HINTS: Duration = Duration::from_secs(1);
 /// How often leaves are issued anew.
 const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -192,8 +194,11 @@ impl Running {
         self.api_tasks.close();
         self.api_tasks.wait().await;
         work.stop().await;
-        // Others take over from here on.
+        // Others take over from here on, as soon as they are told.
         cluster.stop().await;
+        if let Some(bus) = &self.base.planes.nats.bus {
+            bus.flush(LAST_HINTS).await;
+        }
         ground.stop().await;
         self.base.planes.catalog.close().await;
         if let Some(log) = &self.base.planes.log {
