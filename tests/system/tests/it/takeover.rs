@@ -1,5 +1,5 @@
-//! How long a shard stands still when its holder joins, leaves or dies, and how instances end: measured
-//! from committed rows, on PostgreSQL and NATS.
+//! How long a shard, or a hunt, stands still when its holder joins, leaves or dies, and how instances end:
+//! measured from what is committed, on PostgreSQL and NATS.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use crate::support::{Ask, Fleet, OsqueryFleet, SOON};
 
 statements! {
     small OFFSETS = "SELECT shard, pos, epoch FROM shard_offset ORDER BY shard";
+    small WAVES = "SELECT no, wave FROM hunt";
 }
 
 /// Stores of a test, and what must outlive them.
@@ -108,6 +109,55 @@ impl Watch {
     }
 }
 
+/// Looks at the waves of all hunts, over and over: each recruits once a second.
+struct Waves {
+    runtime: tokio::runtime::Runtime,
+    catalog: Catalog,
+    /// By hunt: its last wave, and when it came.
+    hunts: BTreeMap<i64, (i64, Instant)>,
+    /// By hunt: the longest between two waves.
+    gaps: BTreeMap<i64, Duration>,
+}
+
+impl Waves {
+    fn new(url: &str) -> anyhow::Result<Self> {
+        let Watch { runtime, catalog, .. } = Watch::new(url)?;
+        Ok(Self { runtime, catalog, hunts: BTreeMap::new(), gaps: BTreeMap::new() })
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        let rows = self.runtime.block_on(self.catalog.fetch_all(&WAVES, args![]))?;
+        let now = Instant::now();
+        for row in &rows {
+            let (no, wave) = (row.get("no")?, row.get("wave")?);
+            let (last, at) = self.hunts.entry(no).or_insert((wave, now));
+            if wave > *last {
+                let longest = self.gaps.entry(no).or_default();
+                *longest = (*longest).max(now - *at);
+                (*last, *at) = (wave, now);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        Ok(())
+    }
+
+    /// The longest that each of these hunts stood still, from now until all have had three waves more.
+    fn after(&mut self, what: &str, hunts: usize) -> anyhow::Result<Vec<Duration>> {
+        self.gaps.clear();
+        let before: BTreeMap<i64, i64> = self.hunts.iter().map(|(no, (w, _))| (*no, *w)).collect();
+        wait_for(what, SOON, || {
+            self.look()?;
+            let on = |(no, (wave, _)): &(&i64, &(i64, Instant))| {
+                before.get(no).is_some_and(|before| *wave >= before + 3)
+            };
+            Ok((self.hunts.iter().filter(on).count() >= hunts).then_some(()))
+        })?;
+        let mut gaps: Vec<Duration> = self.gaps.values().copied().collect();
+        gaps.sort_unstable();
+        Ok(gaps)
+    }
+}
+
 /// Prints and bounds what a change of hands cost.
 fn report(what: &str, gaps: &[Duration], promised: Duration) -> anyhow::Result<()> {
     let (middle, last) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
@@ -181,6 +231,68 @@ fn shards_change_hands_when_a_worker_joins_leaves_and_dies() -> anyhow::Result<(
         states.filter(|one| one["state"] == ["gone", "left"][name]).count()
     };
     ensure!((state(0), state(1)) == (1, 1), "{told:?}");
+    drop(fleet);
+    Ok(())
+}
+
+#[test]
+fn hunts_change_hands_when_a_scheduler_joins_leaves_and_dies() -> anyhow::Result<()> {
+    const HUNTS: usize = 24;
+    let ground = Ground::lay()?;
+    let scheduler = || InstanceOptions::roles("scheduler");
+    let front = InstanceOptions::roles("frontend,api,worker");
+    let options = ClusterOptions::new(ground.stores.clone())
+        .with(vec![front, scheduler(), scheduler(), scheduler()])
+        .env("MUSTER_LOG__LEVEL", "warn");
+    let mut cluster = Cluster::build(&options)?;
+    for instance in &cluster.instances()[..3] {
+        instance.start()?;
+    }
+    cluster.sign_in()?;
+    // As many endpoints as seconds the test may take: each hunt recruits one a second.
+    let mut fleet =
+        Fleet::spawn(cluster.native_agents(&["--endpoints", "240", "--canned", "1"])?)?;
+    fleet.up(240, 240)?;
+    for _ in 0..HUNTS {
+        let paced = ["--sql", "SELECT pid FROM processes", "--canary", "0", "--rate", "1"];
+        cluster.instance(0).hunt(&paced)?;
+    }
+    let mut waves = Waves::new(&ground.catalog)?;
+    waves.look()?;
+    let steady = waves.after("waves of all hunts", HUNTS)?;
+    println!("nothing happens: longest between two waves {:.2} s", steady[HUNTS - 1].as_secs_f64());
+
+    let report = |what: &str, gaps: &[Duration], promised: u64| -> anyhow::Result<()> {
+        let (middle, last) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+        println!(
+            "{what}: longest between two waves of a hunt, over {} hunts: median {:.2} s, longest {:.2} s \
+             (promised {promised} s)",
+            gaps.len(),
+            middle.as_secs_f64(),
+            last.as_secs_f64()
+        );
+        ensure!(last < Duration::from_secs(promised), "{what} took {last:?}");
+        Ok(())
+    };
+    cluster.instance(3).launch()?;
+    wait_for("the newcomer to have its share", SOON, || {
+        waves.look()?;
+        let told = cluster.instance(0).list(&["instances"])?;
+        let held = |one: &serde_json::Value| {
+            let leases = one["leases"].as_array().cloned().unwrap_or_default();
+            leases.iter().any(|lease| lease["job"] == "dispatch" && lease["partitions"] != 0)
+        };
+        Ok((told.iter().filter(|one| held(one)).count() == 3).then_some(()))
+    })?;
+    let mut joined: Vec<Duration> = waves.gaps.values().copied().collect();
+    joined.sort_unstable();
+    report("a scheduler joins", &joined, 10)?;
+
+    waves.look()?;
+    cluster.instance(3).signal(rustix::process::Signal::TERM)?;
+    report("a scheduler leaves", &waves.after("the leaver's hunts to go on", HUNTS)?, 3)?;
+    cluster.instance(2).kill();
+    report("a scheduler dies", &waves.after("the dead one's hunts to go on", HUNTS)?, 20)?;
     drop(fleet);
     Ok(())
 }
