@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use muster_testkit::{Cluster, ClusterOptions, InstanceOptions, Nats, Postgres, Stores};
+use muster_testkit::{Cluster, ClusterOptions, InstanceOptions, Nats, Postgres, S3, Stores};
 use serde_json::Value;
 
 /// What was found; checks that each finding has its texts, and the exit code.
@@ -124,6 +124,31 @@ impl Patient {
             self.postgres.sql("SELECT datname FROM pg_database WHERE datname LIKE 'test_%'");
         self.postgres.sql(&format!("ALTER DATABASE {} {text}", database.unwrap())).unwrap();
     }
+}
+
+#[test]
+fn a_healthy_cluster_has_no_finding() {
+    let (_, postgres, dir) = Patient::ground().unwrap();
+    let (nats, s3) = (Nats::cluster().unwrap(), S3::start().unwrap());
+    // How often the servers sync is seen by their monitoring addresses alone.
+    let monitors: Vec<String> = (0..3).map(|node| nats.monitor_url(node)).collect();
+    let stores = Stores::scaled(&postgres, &nats, &s3).unwrap();
+    let monitors = ("MUSTER_NATS__MONITORS", serde_json::to_string(&monitors).unwrap());
+    let options = ClusterOptions::new(stores).instances(3).env(monitors.0, &monitors.1);
+    let cluster = Cluster::start(&options).unwrap();
+    let env = [
+        (monitors.0, &*monitors.1),
+        ("AWS_ACCESS_KEY_ID", S3::ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", S3::SECRET_KEY),
+    ];
+    let env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let mut patient = Patient { cluster, postgres, at: 0, env, dir };
+    let config = patient.config("same.yaml", |text| text);
+    for at in 0..3 {
+        patient.at = at;
+        assert_eq!(patient.remote(), Vec::<String>::new(), "through instance {at}");
+    }
+    assert_eq!(patient.beside(&config), Vec::<String>::new(), "beside the stores");
 }
 
 #[test]
