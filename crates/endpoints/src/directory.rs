@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use muster_bus::{Bus, Topic};
 use muster_catalog::{Catalog, Error};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::Snapshot;
@@ -19,6 +19,8 @@ mod sql;
 pub(crate) use sql::STATEMENTS;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// Two looks because of hints are at least this far apart.
+const HINTED_APART: Duration = Duration::from_millis(50);
 
 /// Endpoints, agents and labels in memory. Cheap to clone.
 #[derive(Clone)]
@@ -31,8 +33,8 @@ struct Inner {
     bus: Arc<dyn Bus>,
     snapshot: ArcSwap<Snapshot>,
     version: watch::Sender<i64>,
-    /// One refresh at a time; who waits for it finds its own writes in it.
-    refreshing: Mutex<()>,
+    /// One refresh at a time; when the last one that succeeded began.
+    refreshing: Mutex<Option<Instant>>,
     made: Instant,
     /// When the newest state that is held was asked for, in milliseconds after `made`.
     asked_at_ms: AtomicU64,
@@ -49,7 +51,7 @@ impl Directory {
             bus,
             snapshot: ArcSwap::default(),
             version: watch::Sender::new(0),
-            refreshing: Mutex::new(()),
+            refreshing: Mutex::new(None),
             made: Instant::now(),
             asked_at_ms: AtomicU64::new(0),
         };
@@ -87,7 +89,13 @@ impl Directory {
     /// # Cancel safety
     /// Safe.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, Error> {
-        let _one = self.inner.refreshing.lock().await;
+        let came = Instant::now();
+        let mut begun = self.inner.refreshing.lock().await;
+        // Of many that come while one looks, the next one looks for all.
+        if begun.is_some_and(|begun| begun >= came) {
+            return Ok(self.inner.snapshot.load_full());
+        }
+        let began = Instant::now();
         let known = self.inner.snapshot.load_full();
         let asked_at = self.inner.made.elapsed().as_millis();
         if let Some(changed) = rows::changed(&self.inner.catalog, &known).await? {
@@ -97,6 +105,7 @@ impl Directory {
         }
         let asked_at = u64::try_from(asked_at).unwrap_or(u64::MAX);
         self.inner.asked_at_ms.store(asked_at, Ordering::Release);
+        *begun = Some(began);
         Ok(self.inner.snapshot.load_full())
     }
 
@@ -121,12 +130,24 @@ impl Directory {
         let mut hints = self.inner.bus.subscribe(&[Topic::Directory]);
         let mut ticks = interval(REFRESH_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due: Option<Instant> = None;
+        let mut earliest = Instant::now();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                hint = hints.next() => if hint.is_none() { return },
+                hint = hints.next() => {
+                    if hint.is_none() {
+                        return;
+                    }
+                    // The first of many at once, the others together.
+                    due.get_or_insert_with(|| earliest.max(Instant::now()));
+                    continue;
+                }
+                () = sleep_until(due.unwrap_or(earliest).into()), if due.is_some() => {}
                 _ = ticks.tick() => {}
             }
+            due = None;
+            earliest = Instant::now() + HINTED_APART;
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "the directory could not be refreshed; it will be tried again");
             }

@@ -48,6 +48,27 @@ async fn a_change_to_one_among_many_reads_one() {
     assert_eq!(after.endpoints(OrgId::DEFAULT).count(), 2_001);
 }
 
+#[tokio::test]
+async fn many_that_look_at_once_share_looks_and_each_sees_what_was_committed_before_it_came() {
+    let temp = TempCatalog::sqlite().await.unwrap();
+    fleet(&temp.catalog, 10).await;
+    let directory = directory(&temp.catalog).await;
+    let before = temp.catalog.calls();
+    directory.refresh().await.unwrap();
+    let nothing_new = temp.catalog.calls() - before;
+    muster_endpoints::enrol(&temp.catalog, &native(11), NOW).await.unwrap();
+    let before = temp.catalog.calls();
+    let looks = (0..200).map(|_| {
+        let directory = directory.clone();
+        tokio::spawn(async move { directory.refresh().await.unwrap().agent_count() })
+    });
+    for look in looks.collect::<Vec<_>>() {
+        assert_eq!(look.await.unwrap(), 11);
+    }
+    let calls = temp.catalog.calls() - before;
+    assert!(calls <= 8 * nothing_new.max(1), "{calls} calls, {nothing_new} of a look in vain");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn measure() {
