@@ -198,6 +198,7 @@ async fn the_last_hints_of_one_that_ends_are_heard() {
     let mut nats = nats;
     let lonely = bus(&nats.url(), "m").await;
     nats.kill(0).unwrap();
+    lonely.connection().status().wait_for(|status| !status.connected).await.unwrap();
     lonely.publish(Topic::Cluster, Bytes::new());
-    timeout(DEADLINE, lonely.flush(Duration::from_secs(1))).await.expect("a bounded wait");
+    timeout(Duration::from_secs(1), lonely.flush(DEADLINE)).await.expect("nothing to wait for");
 }

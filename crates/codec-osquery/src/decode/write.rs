@@ -76,7 +76,9 @@ fn spent(answer: &Answer<'_>) -> Spent {
         system_micros: micros(used.system_time_ms),
         memory_bytes: used.memory_bytes,
     });
-    Spent { elapsed_micros: micros(answer.wall_time_ms), status: Some(answer.status), used }
+    // Of an answer that was cut off the status may be missing.
+    let status = (!answer.cut).then_some(answer.status);
+    Spent { elapsed_micros: micros(answer.wall_time_ms), status, used }
 }
 
 /// Why there is no good answer; `None` when there is one.
