@@ -61,12 +61,12 @@ fn serve(input: &mut impl BufRead, output: &mut dyn Write) -> io::Result<()> {
         Err(error) => end.error = Some(error.to_string()),
     }
     end.elapsed_micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    // The whole process is for this query.
+    // The whole process is for this query. Not its `ru_maxrss`: that outlives exec, and would be the agent's.
+    end.memory_bytes = status("VmHWM:");
     if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
         let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
         end.user_micros = micros(usage.user_time());
         end.system_micros = micros(usage.system_time());
-        end.memory_bytes = u64::try_from(usage.max_rss()).unwrap_or(0) << 10;
     }
     write_line(output, &Line::End(end))?;
     output.flush()
@@ -99,8 +99,13 @@ fn confine(request: &Request) -> io::Result<()> {
 
 /// Private writable memory, as RLIMIT_DATA counts it.
 fn data_bytes() -> u64 {
+    status("VmData:")
+}
+
+/// A number of bytes that the kernel tells of this process.
+fn status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line.and_then(|text| text.trim().trim_end_matches("kB").trim().parse().ok());
     kilobytes.unwrap_or(0u64) * 1024
 }

@@ -118,7 +118,7 @@ pub fn certificates(certificates: &[Certificate], now: Timestamp) -> Vec<Finding
             id::CERTIFICATE_EXPIRY,
             format!("the certificate of the listener for {} {when}", certificate.listener),
             "put a new one into the files of tls.certificate and tls.key, then `systemctl reload muster`; \
-             Muster's own are issued anew every day while it runs",
+             Muster's own are issued anew every day while it runs; another CA is made with `muster ca add`",
         ));
     }
     findings
