@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use muster_codec_native::HostFacts;
+use muster_codec_native::{CAP_CAS, HostFacts};
 
 use crate::AgentOptions;
 use crate::tables;
@@ -11,7 +11,7 @@ use crate::tables;
 pub(crate) fn facts(options: &AgentOptions) -> HostFacts {
     let os = tables::OsRelease::read();
     let uname = rustix::system::uname();
-    let mut capabilities = vec!["cancel".to_owned()];
+    let mut capabilities = vec!["cancel".to_owned(), CAP_CAS.to_owned()];
     capabilities.extend(tables::names().iter().map(|name| format!("table:{name}")));
     HostFacts {
         hostname: options.hostname.clone().unwrap_or_else(tables::hostname),

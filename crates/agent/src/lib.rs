@@ -34,5 +34,5 @@ pub use config::{AgentConfig, ConfigError};
 pub use enrol::{Enroller, Refusal};
 pub use options::{AgentOptions, Secret};
 pub use run::{Error, enrol, run};
-pub use state::Key;
+pub use state::{Key, trusted_cas};
 pub use warnings::Warnings;

@@ -69,6 +69,9 @@ struct Identity {
     public_key: String,
 }
 
+/// The file of [`ToldCas`].
+const TOLD: &str = "server-cas.json";
+
 #[derive(Serialize, Deserialize)]
 struct ToldCas {
     version: u8,
@@ -131,16 +134,23 @@ impl State {
 
     /// The CAs to trust: what the server said last, unless others were configured since.
     pub(crate) fn cas(&self, configured: &str) -> String {
-        let told = fs::read(self.path("server-cas.json")).ok();
-        let told = told.and_then(|bytes| serde_json::from_slice::<ToldCas>(&bytes).ok());
-        let told = told.filter(|told| told.configured == sum(configured));
-        told.map_or_else(|| configured.to_owned(), |told| told.pem)
+        trusted_cas(&self.dir, configured)
     }
 
     pub(crate) fn store_cas(&self, pem: &str, configured: &str) -> io::Result<()> {
         let told = ToldCas { version: 1, configured: sum(configured), pem: pem.to_owned() };
-        replace_file(&self.path("server-cas.json"), &serde_json::to_vec(&told)?)
+        replace_file(&self.path(TOLD), &serde_json::to_vec(&told)?)
     }
+}
+
+/// The CAs that the agent of a data folder trusts: what its server said last, unless others were configured
+/// since. The folder need not be this process's.
+#[must_use]
+pub fn trusted_cas(data: &Path, configured: &str) -> String {
+    let told = fs::read(data.join(TOLD)).ok();
+    let told = told.and_then(|bytes| serde_json::from_slice::<ToldCas>(&bytes).ok());
+    let told = told.filter(|told| told.configured == sum(configured));
+    told.map_or_else(|| configured.to_owned(), |told| told.pem)
 }
 
 fn sum(text: &str) -> String {

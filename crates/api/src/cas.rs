@@ -1,7 +1,5 @@
 //! `/cas`: the CAs that agents and people trust to vouch for the servers, and how one follows another.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use http::StatusCode;
 use muster_authority::{Authorities, Known, add_in, retire_in, sign_in};
@@ -18,10 +16,6 @@ use crate::problem::{Code, Problem, Result};
 use crate::state::ApiState;
 use crate::time::Time;
 
-/// An agent that is linked has been told of a new CA after this long: ten seconds until its instance
-/// knows of it, and two pings, which may be as far apart as 40 s.
-const TOLD_AFTER: Duration = Duration::from_secs(120);
-
 /// A CA, without its key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Ca {
@@ -36,8 +30,8 @@ pub struct Ca {
     /// When it was added; absent for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added_at: Option<Time>,
-    /// How many native agents, of those the caller may see, were not linked since they would have been
-    /// told to trust it.
+    /// How many native agents, of those the caller may see, were not linked since they would surely have
+    /// been told to trust it.
     pub untold_agents: u64,
 }
 
@@ -61,7 +55,11 @@ pub(crate) async fn list(
             certificate: ca.authority.certificate_pem.clone(),
             signs: ca.no == cas.signing().no,
             added_at: (ca.added_at > Timestamp(0)).then(|| ca.added_at.into()),
-            untold_agents: untold(&state, &snapshot, &access, ca),
+            untold_agents: match ca.no == cas.signing().no {
+                // Whoever is linked has seen its certificate.
+                true => 0,
+                false => untold(&state, &snapshot, &access, ca),
+            },
         })
     };
     let items = page.items.into_iter().map(view).collect::<Result<Vec<_>>>()?;
@@ -118,9 +116,10 @@ pub(crate) async fn sign(
         return Err(Problem::new(
             Code::Conflict,
             format!(
-                "{untold} agents have not been told of CA {no} yet and would not believe the servers \
-                 any more; those that are linked are told within two minutes of its making; \
-                 set leave_behind to go on without the others"
+                "{untold} agents may not have been told of CA {no} yet and would not believe the servers \
+                 any more; of those that are linked it is certain {} s after it was added; \
+                 set leave_behind to go on without the others",
+                state.options.told_after.as_secs()
             ),
         ));
     }
@@ -152,23 +151,19 @@ async fn open(state: &ApiState) -> Result<Authorities> {
     cas.map_err(failed)
 }
 
-/// Native agents that were not linked since they would have been told. Agents of other kinds trust what
-/// somebody put on their disks; nobody can tell them.
+/// Native agents that were not linked since they would have been told. Those that are blocked count: they
+/// may come back. Agents of other kinds trust what somebody put on their disks; nobody can tell them.
 fn untold(state: &ApiState, snapshot: &Snapshot, access: &Access, ca: &Known) -> u64 {
-    if ca.added_at == Timestamp(0) {
-        return 0;
-    }
-    let told = ca.added_at.plus(TOLD_AFTER);
+    let told = ca.added_at.plus(state.options.told_after);
     let agents = snapshot.agents(access.org).filter(|agent| {
         agent.kind == AgentKind::Native
-            && agent.state == AgentState::Active
+            && agent.state != AgentState::Retired
             && access.allows(access.org, agent.no)
     });
     let was_told = |agent: &muster_endpoints::Agent| {
-        // Who enrolled since was told when it first linked.
-        agent.enrolled_at > told
-            || agent.last_seen > told
-            || state.presence.last_seen(agent.no).is_some_and(|seen| seen > told)
+        // Enrolling counts as being seen, and tells nothing of CAs: the first link does.
+        let seen = state.presence.last_seen(agent.no).max(Some(agent.last_seen));
+        seen.is_some_and(|seen| seen > told && seen > agent.enrolled_at)
     };
     agents.filter(|agent| !was_told(agent)).count() as u64
 }

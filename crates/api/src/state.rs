@@ -49,6 +49,9 @@ pub struct Options {
     pub login: Allowance,
     /// Requests of one account, over all instances.
     pub requests: RequestRate,
+    /// After this long a native agent that is linked has surely been told of another CA. It counts until a link
+    /// that is dead is taken for dead.
+    pub told_after: Duration,
 }
 
 impl Default for Options {
@@ -60,6 +63,7 @@ impl Default for Options {
             password_cost: Cost::default(),
             login: Allowance { burst: 10, every: Duration::from_secs(6) },
             requests: RequestRate { per_second: 200, burst: 1000 },
+            told_after: Duration::from_secs(240),
         }
     }
 }

@@ -77,7 +77,9 @@ pub async fn add_in(tx: &mut Tx, key: &Key, clock: &dyn Clock) -> Result<u32, Er
     if all.len() >= CAS_MAX {
         return Err(Error::Full(all.len()));
     }
-    let no = all.iter().map(|ca| ca.no).max().unwrap_or(0) + 1;
+    // Numbers are not used again: a link may still stand that came about by a CA which is gone.
+    let given = u32::try_from(tx.bump("number/ca").await?).unwrap_or(u32::MAX - 1) + 1;
+    let no = all.iter().map(|ca| ca.no + 1).fold(given, u32::max);
     let authority = Authority::generate(clock)?;
     all.push(Known { no, added_at: clock.now(), authority });
     write(tx, key, &all).await?;

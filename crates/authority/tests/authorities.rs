@@ -51,6 +51,13 @@ async fn a_ca_comes_signs_and_goes() {
         let second = open(catalog).await;
         assert_eq!(numbers(&second), [2]);
         assert!(both.trusted_pem().ends_with(&second.trusted_pem()));
+        assert_eq!(change!(catalog, add_in, &SystemClock).unwrap(), 3);
+        change!(catalog, retire_in, 3).unwrap();
+        assert_eq!(
+            change!(catalog, add_in, &SystemClock).unwrap(),
+            4,
+            "numbers are not used again"
+        );
         let sealed = secrets::get(catalog, &Key::new(&SEAL), NAME).await.unwrap().unwrap();
         let key = one.signing().authority.key_pem.as_bytes();
         assert!(!sealed.windows(key.len()).any(|part| part == key), "the key is forgotten");

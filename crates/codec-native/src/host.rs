@@ -7,6 +7,9 @@ use crate::frame::{Error, limit};
 const TEXT_BYTES_MAX: usize = 1024;
 const CAPABILITIES_MAX: usize = 256;
 
+/// The capability of an agent that takes [`crate::Cas`] while it is linked.
+pub const CAP_CAS: &str = "cas";
+
 /// Facts about the machine and the agent program; the agent's claim, for people and for choosing
 /// what it can be asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

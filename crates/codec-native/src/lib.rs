@@ -35,7 +35,7 @@ pub use decoder::NativeDecoder;
 pub use enrol::{Credential, EnrolAnswer, EnrolRefusal, EnrolRequest, RefusalReason};
 pub use frame::{Error, HEAD_BYTES, HEADER_BYTES_MAX, ITEMS_MAX, MESSAGE_BYTES_MAX, VERSION};
 pub use fuzz::fuzz_decode;
-pub use host::HostFacts;
+pub use host::{CAP_CAS, HostFacts};
 pub use proof::{enrol_message, hello_message};
 pub use server_frame::{
     Ack, Bye, Cancel, Cas, Challenge, LinkLimits, Nack, Rekey, ServerFrame, Task, TaskLimits,

@@ -105,7 +105,7 @@ pub struct Rekey {
     pub ticket: String,
 }
 
-/// The CAs have changed while the link was up.
+/// The CAs have changed while the link was up. For agents with the capability [`crate::CAP_CAS`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cas {
     /// As in [`Welcome`].

@@ -51,7 +51,7 @@ pub async fn run(session: &Session, context: Option<&str>, command: Ca) -> Resul
             let added: Value = client.post("/v1/cas", &json!({})).await?;
             learn(client, context).await?;
             session.say(
-                "linked agents learn of it within two minutes; `muster ca list` shows how many have not. \
+                "linked agents learn of it within a minute; `muster ca list` shows of how many that is not certain. \
                  Give `muster ca show` to those who keep the CAs in a file (osquery hosts, balancers, \
                  other people's contexts), then: muster ca sign NO",
             );
@@ -67,6 +67,8 @@ pub async fn run(session: &Session, context: Option<&str>, command: Ca) -> Resul
             learn(client, context).await?;
             let body = json!({"leave_behind": leave_behind});
             let _: Value = client.post(&format!("/v1/cas/{no}/sign"), &body).await?;
+            // Now this one comes first.
+            learn(client, context).await?;
             session.say("within ten seconds every instance shows a certificate of it");
             Ok(())
         }
@@ -74,7 +76,7 @@ pub async fn run(session: &Session, context: Option<&str>, command: Ca) -> Resul
             confirm(&format!("Retire CA {no}? Its key is forgotten."), yes)?;
             client.delete(&format!("/v1/cas/{no}")).await?;
             learn(client, context).await?;
-            session.say(&format!("linked agents forget CA {no} within two minutes"));
+            session.say(&format!("linked agents forget CA {no} within a minute"));
             Ok(())
         }
     }
@@ -94,16 +96,24 @@ pub async fn learn(client: &Client, context: Option<&str>) -> Result<(), CliErro
     let mut contexts = Contexts::load(&Contexts::default_path())?;
     let (name, mut context) = contexts.select(context)?;
     let Some(pinned) = &context.ca_pem else { return Ok(()) };
+    if let Some(trusted) = current(client, pinned).await?
+        && *pinned != trusted
+    {
+        context.ca_pem = Some(trusted);
+        contexts.contexts.insert(name, context);
+        contexts.save()?;
+    }
+    Ok(())
+}
+
+/// The CAs of the server now (PEM, the one that signs first), for somebody who pins one of them; `None` for
+/// who pins another.
+pub async fn current(client: &Client, pinned: &str) -> Result<Option<String>, CliError> {
     let trusted = trusted(client).await?;
     let end = "-----END CERTIFICATE-----";
     let is_ours = trusted
         .split_inclusive(end)
         .map(str::trim)
         .any(|certificate| certificate.ends_with(end) && pinned.contains(certificate));
-    if is_ours && *pinned != trusted {
-        context.ca_pem = Some(trusted);
-        contexts.contexts.insert(name, context);
-        contexts.save()?;
-    }
-    Ok(())
+    Ok(is_ours.then_some(trusted))
 }

@@ -39,7 +39,13 @@ pub async fn pin_ca(flags: &mut AgentFlags, fingerprint: &str) -> Result<(), Cli
 /// Adds the servers that the first one knows of, where it tells: the agent then balances by itself. One
 /// that does not, or is of an earlier version, changes nothing.
 pub async fn learn_servers(flags: &mut AgentFlags) {
-    let Ok(told) = ask_servers(flags).await else { return };
+    let told = match ask_servers(flags).await {
+        Ok(told) => told,
+        Err(error) => {
+            tracing::info!("whether there are other servers is not known now: {error:#}");
+            return;
+        }
+    };
     for url in told.into_iter().take(SERVERS_MAX) {
         let known = |other: &String| other.parse::<ServerUrl>().ok() == url.parse().ok();
         if url.parse::<ServerUrl>().is_ok() && !flags.servers.iter().any(known) {
@@ -51,6 +57,11 @@ pub async fn learn_servers(flags: &mut AgentFlags) {
 async fn ask_servers(flags: &AgentFlags) -> anyhow::Result<Vec<String>> {
     let server: ServerUrl = flags.servers.first().context("no server")?.parse()?;
     let pem = std::fs::read_to_string(flags.ca.as_deref().context("no CA")?)?;
+    // The CA may be another by now than the one the machine was joined with.
+    let pem = match &flags.data {
+        Some(data) => muster_agent::trusted_cas(data, &pem),
+        None => pem,
+    };
     let proxy = ProxyRules::new(flags.proxy.as_deref(), |name| std::env::var(name).ok())?;
     let tls = Arc::new(CaSet::from_pem(&pem)?.client_config());
     let dialer = Dialer { tls, proxy, bind: None, timeout: Duration::from_secs(5) };

@@ -11,6 +11,7 @@ use muster_catalog::Catalog;
 use muster_cluster::secrets::Key;
 use muster_gateway_native::ServerCas;
 use muster_types::Clock;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub struct Certificates {
     /// As it was read last.
     config: ArcSwap<Config>,
     authorities: watch::Sender<Arc<Authorities>>,
+    /// From reading what a leaf is issued by until it is in use: an older one never goes over a newer.
+    changing: Mutex<()>,
     /// What agents are told of the CAs.
     pub told: Arc<ArcSwap<ServerCas>>,
     /// Names in the leaf.
@@ -61,6 +64,7 @@ impl Certificates {
             operators: Arc::new(ArcSwap::new(tls::for_operators(config, &leaf)?)),
             agents: Arc::new(ArcSwap::new(tls::for_agents(config, &leaf)?)),
             authorities: watch::Sender::new(Arc::new(authorities)),
+            changing: Mutex::new(()),
         })
     }
 
@@ -87,6 +91,7 @@ impl Certificates {
     /// # Errors
     /// When one cannot be had; the old ones stay in use.
     pub fn renew(&self, clock: &dyn Clock) -> anyhow::Result<()> {
+        let _one = self.changing.lock();
         let authorities = self.authorities.borrow().clone();
         self.issue(&authorities, &self.config.load(), clock)
     }
@@ -96,6 +101,7 @@ impl Certificates {
     /// # Errors
     /// As [`Certificates::renew`]; the configuration stays as it was too.
     pub fn reload(&self, config: Config, clock: &dyn Clock) -> anyhow::Result<()> {
+        let _one = self.changing.lock();
         let authorities = self.authorities.borrow().clone();
         self.issue(&authorities, &config, clock)?;
         self.config.store(Arc::new(config));
@@ -140,6 +146,7 @@ impl Certificates {
 
     fn adopt(&self, now: Authorities, clock: &dyn Clock) {
         let news = told(&now);
+        let _one = self.changing.lock();
         let before = self.told.load();
         if **before == news {
             return;

@@ -55,7 +55,7 @@ where
         return turn_away(wire, &hello, peer, state).await;
     }
     wire.trust(state.options.frame_bytes_max);
-    let trust = Trust::new(state);
+    let trust = Trust::new(&hello, state);
     let welcome = Welcome {
         server_version: state.version.clone(),
         agent_no: agent.no,

@@ -300,7 +300,7 @@ impl Pump<'_> {
             News::None => Ok(()),
             // Boxed: it happens once in years.
             News::Told(frame) => Box::pin(wire.send(frame, self.state)).await,
-            News::Outdated => Err(End::Closed("the CA of this link is retired; connect again")),
+            News::Outdated => Err(End::Closed("the CAs have changed; connect again")),
         }
     }
 

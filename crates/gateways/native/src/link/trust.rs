@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_codec_native::{Cas, ServerFrame};
+use muster_codec_native::{CAP_CAS, Cas, Hello, ServerFrame};
 
 use crate::NativeState;
 use crate::state::ServerCas;
@@ -13,6 +13,8 @@ pub(super) struct Trust {
     pub(super) told: Arc<ServerCas>,
     /// The CA whose certificate it saw when it connected.
     seen: u32,
+    /// Whether it takes CAs while it is linked.
+    hears: bool,
 }
 
 /// What an agent has to hear.
@@ -21,15 +23,17 @@ pub(super) enum News {
     None,
     /// The CAs it is to trust now.
     Told(ServerFrame),
-    /// It connected by a CA that is trusted no more, and would not believe what this link says of
-    /// CAs: it has to connect again.
+    /// Nothing that it would take: it connected by a CA that is trusted no more, and does not believe what
+    /// this link says of CAs; or it is of a version that hears of them only when it connects. It has to
+    /// connect again.
     Outdated,
 }
 
 impl Trust {
-    pub(super) fn new(state: &NativeState) -> Self {
+    pub(super) fn new(hello: &Hello, state: &NativeState) -> Self {
         let told = state.server_cas.load_full();
-        Self { seen: told.signing, told }
+        let hears = hello.host.capabilities.iter().any(|capability| capability == CAP_CAS);
+        Self { seen: told.signing, hears, told }
     }
 
     /// What there is to say since the last time.
@@ -39,7 +43,7 @@ impl Trust {
             return News::None;
         }
         self.told = Arc::clone(&now);
-        if self.told.trusted.contains(&self.seen) {
+        if self.hears && self.told.trusted.contains(&self.seen) {
             News::Told(Cas { server_cas: self.told.pem.clone() }.into())
         } else {
             News::Outdated

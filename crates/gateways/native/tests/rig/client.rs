@@ -6,8 +6,8 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use muster_codec_native::{
-    Ack, AgentFrame, Batch, Challenge, Credential, EnrolAnswer, EnrolRefusal, EnrolRequest, Hello,
-    HostFacts, LINK_PATH, ServerFrame, enrol_message, hello_message,
+    Ack, AgentFrame, Batch, CAP_CAS, Challenge, Credential, EnrolAnswer, EnrolRefusal,
+    EnrolRequest, Hello, HostFacts, LINK_PATH, ServerFrame, enrol_message, hello_message,
 };
 use muster_types::{AgentNo, Clock as _, Fact, SystemClock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -47,6 +47,7 @@ pub fn host() -> HostFacts {
         hostname: "web-1".into(),
         platform: "linux".into(),
         version: "0.1.0".into(),
+        capabilities: vec![CAP_CAS.into()],
         ..HostFacts::default()
     }
 }
@@ -165,6 +166,12 @@ impl Rig {
 }
 
 impl Agent {
+    /// As an agent of an earlier version, which can less.
+    pub fn old_hello(&self, challenge: &Challenge) -> Hello {
+        let host = HostFacts { capabilities: Vec::new(), ..host() };
+        Hello { host, ..self.hello(challenge) }
+    }
+
     pub fn hello(&self, challenge: &Challenge) -> Hello {
         let message = hello_message(&challenge.nonce, self.no.0, &self.process);
         Hello {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
+use crate::cli::ca;
 use crate::cli::plain::read_file;
 use crate::cli::session::Session;
 use crate::client::{CliError, Contexts};
@@ -65,7 +66,11 @@ pub async fn install(
     let server = server(session, context, args.server).await?;
     let pem = match args.ca {
         Some(file) => Some(read_file(&file)?),
-        None => Contexts::load(&Contexts::default_path())?.select(context)?.1.ca_pem,
+        None => match Contexts::load(&Contexts::default_path())?.select(context)?.1.ca_pem {
+            // The one that signs now may be another than this context begins with.
+            Some(pem) => Some(ca::current(&session.client, &pem).await?.unwrap_or(pem)),
+            None => None,
+        },
     };
     let Some(pem) = pem else {
         let message = "this context has no CA to pin; give the server's with --ca FILE";

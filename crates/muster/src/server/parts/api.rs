@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use muster_api::assets::{AssetServer, Assets, Keeper};
@@ -84,6 +85,9 @@ impl Api {
                     per_second: config.api.requests_per_second,
                     burst: config.api.requests_burst,
                 },
+                // Until all instances know of it, and a dead link is found: four looks, each up to a fifth
+                // late; and some room.
+                told_after: Duration::from_secs(30) + config.agents.ping_interval.0 * 7,
                 ..muster_api::Options::default()
             },
             shutdown: shutdown.clone(),
