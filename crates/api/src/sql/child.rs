@@ -1,5 +1,6 @@
 //! One child process: its question, its first word, its stream.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use bytes::{Bytes, BytesMut};
@@ -111,11 +112,10 @@ impl Child {
 }
 
 fn spawn(options: &SqlOptions) -> Result<Process> {
-    let program = match &options.program {
-        Some(path) => path.clone(),
-        None => std::env::current_exe().map_err(Problem::internal)?,
-    };
+    // This same program, even after its file was replaced by an upgrade.
+    let program = options.program.as_deref().unwrap_or_else(|| Path::new("/proc/self/exe"));
     Command::new(program)
+        .arg0("muster")
         .args(&options.arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
