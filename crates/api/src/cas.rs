@@ -31,7 +31,7 @@ pub struct Ca {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added_at: Option<Time>,
     /// How many native agents, of those the caller may see, were not linked since they would surely have
-    /// been told to trust it.
+    /// been told to trust it. Of the one that signs it is not counted: 0.
     pub untold_agents: u64,
 }
 
