@@ -16,6 +16,11 @@ use crate::{ColumnDecl, ColumnType, limits, sql_name, widen};
 /// Names that were looked up are remembered by their place in the row: agents send the same keys
 /// in the same order. At most this many places.
 const REMEMBERED: usize = 2 * limits::COLUMNS;
+/// What the server's columns of a row take, which are made when the segment is: a row of an agent may be nothing
+/// else.
+const SYSTEM_BYTES: usize = 128;
+/// As how many cells they count.
+const SYSTEM_CELLS: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct TableBuffer {
@@ -196,7 +201,8 @@ impl TableBuffer {
         }
         let columns = self.columns.iter().chain([&self.raw, &self.extra]);
         self.size = columns.map(|column| column.bytes(self.rows)).sum::<usize>()
-            + self.runs.len() * size_of::<Run>();
+            + self.runs.len() * size_of::<Run>()
+            + self.rows * SYSTEM_BYTES;
     }
 
     /// Takes over a declaration: new columns are added, types widened.
@@ -261,7 +267,7 @@ impl Sink for TableBuffer {
     fn begin(&mut self) -> Result<(), BadRows> {
         self.place = 0;
         let rows = self.rows - self.start + 1;
-        if rows * (self.columns.len() + 1) > self.cells_max {
+        if rows * (self.columns.len() + SYSTEM_CELLS) > self.cells_max {
             return Err(BadRows::TooManyRows(rows));
         }
         Ok(())

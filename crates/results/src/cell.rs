@@ -226,12 +226,15 @@ fn float(value: Scalar<'_>) -> Option<f64> {
     n.is_finite().then_some(n)
 }
 
+/// Whether calendars know the time: from the year -9999 to 9999. Beyond, whoever shows it or counts with it
+/// fails.
+pub(crate) fn is_in_calendars(micros: i64) -> bool {
+    let (first, last) = (jiff::Timestamp::MIN, jiff::Timestamp::MAX);
+    (first.as_microsecond()..=last.as_microsecond()).contains(&micros)
+}
+
 fn time(value: Scalar<'_>) -> Option<i64> {
-    let seconds = |n: f64| {
-        let micros = n * 1e6;
-        (micros.abs() < 9.2e18).then_some(micros as i64)
-    };
-    match value {
+    let micros = match value {
         Scalar::Int(n) => n.checked_mul(1_000_000),
         Scalar::UInt(n) => i64::try_from(n).ok()?.checked_mul(1_000_000),
         Scalar::Float(n) => seconds(n),
@@ -243,7 +246,13 @@ fn time(value: Scalar<'_>) -> Option<i64> {
             },
         },
         Scalar::Bool(_) | Scalar::Null => None,
-    }
+    };
+    micros.filter(|micros| is_in_calendars(*micros))
+}
+
+fn seconds(n: f64) -> Option<i64> {
+    let micros = n * 1e6;
+    (micros.abs() < 9.2e18).then_some(micros as i64)
 }
 
 fn bytes(value: Scalar<'_>) -> Option<Vec<u8>> {

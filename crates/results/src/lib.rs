@@ -19,6 +19,7 @@ mod merge;
 mod name;
 mod parse;
 pub mod sample;
+mod spill;
 mod system;
 mod table;
 

@@ -3,6 +3,10 @@
 /// Columns of one table in one segment, system columns apart. What is over goes to `_extra`.
 pub const COLUMNS: usize = 256;
 
+/// Columns of one part that others were merged into, system columns apart. What is over goes to `_extra`; of a
+/// current table it is left out.
+pub const MERGED_COLUMNS: usize = 1024;
+
 /// Longest column name in bytes; a longer one goes to `_extra`.
 pub const COLUMN_NAME_BYTES: usize = 128;
 

@@ -13,13 +13,19 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use muster_types::{AgentNo, AgentSet, HuntNo, OrgId, Timestamp};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use crate::file::{FileWriter, Purpose};
+use crate::spill::{into_extra, spilled, united};
 use crate::table::{PartInfo, RowClass};
-use crate::{ColumnDecl, ColumnType, Error, column_types, conform, merged_schema, widen};
+use crate::{ColumnDecl, ColumnType, Error, column_types, conform, merged_schema};
 
 /// Rows in memory, over all sources.
 const ROWS_HELD: usize = 1 << 17;
+/// Bytes in memory, over all sources, when rows are up to [`UNEVEN`] times as long as those of their file on the
+/// average.
+const BYTES_HELD: u64 = 256 << 20;
+const UNEVEN: u64 = 4;
 /// Rows written at once.
 const ROWS_WRITTEN: usize = 8192;
 
@@ -92,10 +98,14 @@ pub fn merge_parts(
     let rows_each = (ROWS_HELD / sources.len().max(1)).clamp(64, ROWS_WRITTEN);
     let mut cursors = Vec::with_capacity(sources.len());
     for (index, source) in sources.iter().enumerate() {
-        let cursor = Cursor::open(index, source, rows_each, class);
+        let bytes_each = BYTES_HELD / sources.len().max(1) as u64;
+        let cursor = Cursor::open(index, source, (rows_each, bytes_each), class);
         cursors.push(cursor.map_err(|why| damaged(index, &why))?);
     }
-    let columns = union(&cursors);
+    let columns = united(cursors.iter().map(|cursor| &*cursor.types));
+    for cursor in &mut cursors {
+        cursor.spilled = spilled(&cursor.types, &columns);
+    }
     let schema = schema(&columns, &cursors);
     for cursor in &mut cursors {
         cursor.advance(&columns, &schema)?;
@@ -123,28 +133,12 @@ pub(crate) fn damaged(index: usize, why: &dyn std::fmt::Display) -> MergeError {
     MergeError::Damaged { index, reason: why.to_string() }
 }
 
-fn union(cursors: &[Cursor]) -> Vec<ColumnDecl> {
-    united(cursors.iter().flat_map(|cursor| &cursor.types))
-}
-
-/// Each column once, as wide as any of its name.
-pub(crate) fn united<'a>(all: impl Iterator<Item = &'a ColumnDecl>) -> Vec<ColumnDecl> {
-    let mut columns: Vec<ColumnDecl> = Vec::new();
-    let mut slots = std::collections::HashMap::new();
-    for column in all {
-        let slot = *slots.entry(column.name.clone()).or_insert_with(|| {
-            columns.push(column.clone());
-            columns.len() - 1
-        });
-        columns[slot].kind = widen(columns[slot].kind, column.kind);
-    }
-    columns
-}
-
 /// The union's schema, without the system columns that no part has.
 fn schema(columns: &[ColumnDecl], cursors: &[Cursor]) -> SchemaRef {
     let full = merged_schema(columns);
-    let present = |name: &str| cursors.iter().any(|c| c.schema.column_with_name(name).is_some());
+    let spills = cursors.iter().any(|cursor| !cursor.spilled.is_empty());
+    let has = |name: &str| cursors.iter().any(|c| c.schema.column_with_name(name).is_some());
+    let present = |name: &str| (spills && name == "_extra") || has(name);
     let kept = full.fields().iter().filter(|field| present(field.name())).cloned();
     Arc::new(Schema::new(kept.collect::<Vec<_>>()))
 }
@@ -165,6 +159,8 @@ struct Cursor {
     reader: ParquetRecordBatchReader,
     schema: SchemaRef,
     types: Vec<ColumnDecl>,
+    /// Those that the merged part has no room for.
+    spilled: Vec<ColumnDecl>,
     class: RowClass,
     keys: Vec<Key>,
     hunts: Vec<i64>,
@@ -177,16 +173,18 @@ impl Cursor {
     fn open(
         index: usize,
         source: &Source,
-        rows: usize,
+        (rows, bytes): (usize, u64),
         class: RowClass,
     ) -> Result<Self, parquet::errors::ParquetError> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(source.file.clone())?;
         let schema = Arc::clone(builder.schema());
         let metadata = builder.metadata().file_metadata().key_value_metadata();
         let types = column_types(&schema, metadata);
+        let fitting = bytes / (longest_average(builder.metadata()) * UNEVEN).max(1);
+        let rows = rows.min(usize::try_from(fitting).unwrap_or(rows)).max(1);
         let reader = builder.with_batch_size(rows).build()?;
-        let (keys, hunts) = (Vec::new(), Vec::new());
-        Ok(Self { index, reader, schema, types, class, keys, hunts, at: 0, batch: None })
+        let (keys, hunts, spilled) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { index, reader, schema, types, spilled, class, keys, hunts, at: 0, batch: None })
     }
 
     /// Reads the next batch; none at the end.
@@ -198,7 +196,11 @@ impl Cursor {
                 if batch.num_rows() > 0 {
                     self.read_keys(&batch)?;
                 }
-                conform(&batch, &self.types, columns, schema)
+                let conformed = conform(&batch, &self.types, columns, schema)?;
+                match self.spilled.is_empty() {
+                    true => Ok(conformed),
+                    false => into_extra(&batch, conformed, &self.spilled),
+                }
             });
             let conformed = conformed.map_err(|why| damaged(self.index, &why))?;
             if conformed.num_rows() > 0 {
@@ -243,6 +245,21 @@ impl Cursor {
         }
         Ok(())
     }
+}
+
+/// Bytes of a row as it is held, on the average of the row group where that is most. What is told as often as it
+/// occurs is stored once, so the length of the file says little.
+fn longest_average(metadata: &ParquetMetaData) -> u64 {
+    let average = |group: &RowGroupMetaData| {
+        let bytes = group.columns().iter().map(|column| {
+            let texts = column.unencoded_byte_array_data_bytes();
+            let texts = texts.unwrap_or_else(|| column.uncompressed_size());
+            u64::try_from(texts).unwrap_or(0)
+        });
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+        bytes.sum::<u64>() / rows + 8 * group.num_columns() as u64
+    };
+    metadata.row_groups().iter().map(average).max().unwrap_or(0)
 }
 
 struct Merge {

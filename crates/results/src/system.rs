@@ -199,7 +199,9 @@ pub(crate) fn columns(runs: &[Run], rows: usize, sources: &Sources) -> Vec<(Fiel
     }
     let times = |values: TimestampMicrosecondArray| Arc::new(values.with_timezone("UTC"));
     let kinds = metas(runs, rows, |m| m.agent_kind.as_str());
-    let endpoint_time = metas(runs, rows, |m| m.endpoint_time.map(|at| at.0));
+    let shown =
+        |at: muster_types::Timestamp| Some(at.0).filter(|at| crate::cell::is_in_calendars(*at));
+    let endpoint_time = metas(runs, rows, |m| m.endpoint_time.and_then(shown));
     let told = endpoint_time.iter().any(Option::is_some);
     let hunts = metas(runs, rows, |m| i64::try_from(m.hunt.0).ok().filter(|no| *no > 0));
     let row_numbers = runs.iter().flat_map(|run| (run.first..).take(run.len));

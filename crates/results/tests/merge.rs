@@ -8,7 +8,7 @@ use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use muster_results::{
     BuiltSegment, ColumnDecl, ColumnType, Dropped, RowClass, RowFormat, RowMeta, SegmentBuilder,
-    Source, TableSpec, column_types, merge_parts,
+    Source, TableSpec, column_types, limits, merge_parts,
 };
 use muster_types::{AgentKind, AgentNo, AgentSet, HuntNo, OrgId, Pos, Timestamp};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -133,4 +133,92 @@ fn many_sources_with_large_batches_lose_nothing() {
 fn bytes_that_are_no_parquet_are_an_error() {
     let sources = [Source { file: Bytes::from_static(b"PAR1 nothing PAR1") }];
     merge_parts(OrgId(1), "t", RowClass::Collected, 0, &sources, &Dropped::default()).unwrap_err();
+}
+
+/// One agent makes up names of columns, segment after segment: the merged part keeps the table's own, and
+/// what the others held.
+#[test]
+fn made_up_columns_do_not_widen_a_merged_part_without_end() {
+    let made_up = |segment: u32| {
+        let cells = (0..200).map(|n| format!("\"x{segment}_{n}\":\"{segment} {n}\""));
+        cells.collect::<Vec<_>>().join(",")
+    };
+    let segments: Vec<BuiltSegment> = (0..8)
+        .map(|n| {
+            let hostile = format!("[{{\"v\":{n},\"w\":\"own\",{}}}]", made_up(n));
+            let rows = [
+                (1, 5, u64::from(n) * 2 + 1, &*hostile),
+                (2, 5, u64::from(n) * 2 + 2, r#"[{"v":7,"w":"own"}]"#),
+            ];
+            segment(&rows, ColumnType::Int)
+        })
+        .collect();
+    let sources: Vec<Source> = segments.iter().map(source).collect();
+    let merge = |sources: &[Source]| {
+        let merged =
+            merge_parts(OrgId(1), "t", RowClass::Collected, 0, sources, &Dropped::default());
+        merged.unwrap().unwrap()
+    };
+    let merged = merge(&sources);
+    assert_eq!(merged.info.columns.len(), limits::MERGED_COLUMNS);
+    // Once more: what was moved out of the way stays there.
+    let again = Source { file: Bytes::from(merged.file) };
+    let merged = merge(&[again, sources[0].clone()]);
+    assert_eq!(merged.info.row_count, 18);
+    let (batch, types) = read(merged.file);
+    let names: BTreeSet<&str> = types.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names.len(), limits::MERGED_COLUMNS);
+    let (v, w) = (numbers(&batch, "v"), batch.column_by_name("w").unwrap());
+    assert_eq!(v.iter().filter(|v| **v == 7).count(), 10);
+    assert_eq!(w.null_count(), 0, "the table's own columns stay");
+    let extra = batch.column_by_name("_extra").unwrap().as_string::<i32>();
+    let moved = |row: usize| -> serde_json::Map<String, serde_json::Value> {
+        match extra.is_valid(row) {
+            true => serde_json::from_str(extra.value(row)).unwrap(),
+            false => serde_json::Map::new(),
+        }
+    };
+    for (row, agent) in numbers(&batch, "agent").into_iter().enumerate() {
+        let moved = moved(row);
+        if agent == 2 {
+            assert!(moved.is_empty());
+            continue;
+        }
+        // Each made up value is in a column or in `_extra`, once.
+        for n in 0..200 {
+            let name = format!("x{}_{n}", v[row]);
+            let column = batch.column_by_name(&name).map(|array| array.as_string::<i32>());
+            let cell = column.filter(|c| c.is_valid(row)).map(|c| c.value(row).to_owned());
+            let extra = moved.get(&name).map(|value| value.as_str().unwrap().to_owned());
+            assert_eq!(cell.xor(extra), Some(format!("{} {n}", v[row])), "{name}");
+        }
+    }
+}
+
+/// Rows as long as cells may be: as many as fit into memory are read at once, not as many as usual.
+#[test]
+fn long_rows_are_merged_a_few_at_a_time() {
+    const ROWS: u64 = 400;
+    let long = "a long line; ".repeat(60_000);
+    let json: Vec<String> = (0..ROWS).map(|n| format!("[{{\"v\":\"{n} {long}\"}}]")).collect();
+    let rows: Vec<_> = json.iter().zip(1..).map(|(json, pos)| (1, 5, pos, json.as_str())).collect();
+    let (left, right) = rows.split_at(rows.len() / 2);
+    let sources = [left, right].map(|rows| source(&segment(rows, ColumnType::Text)));
+    drop(json);
+    // The peak counts from now on.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = memory("VmRSS:");
+    let merged = merge_parts(OrgId(1), "t", RowClass::Collected, 0, &sources, &Dropped::default());
+    let merged = merged.unwrap().unwrap();
+    assert_eq!(merged.info.row_count, ROWS);
+    let grown = memory("VmHWM:").saturating_sub(before);
+    let whole = ROWS * long.len() as u64;
+    assert!(grown < whole / 2, "{grown} bytes more for {whole} bytes of rows");
+}
+
+/// What the kernel says of this process, in bytes.
+fn memory(what: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }

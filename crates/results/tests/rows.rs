@@ -241,7 +241,16 @@ fn rows_are_bounded_by_the_length_of_their_body() {
     let body = format!("[{}{{}}]", "{},".repeat(200_000));
     let refused =
         builder.append_json(&spec(&columns, false), &meta(1, 9), RowFormat::Array, body.as_bytes());
-    assert!(matches!(refused, Err(BadRows::TooManyRows(16_385))), "{refused:?}");
+    assert!(matches!(refused, Err(BadRows::TooManyRows(16_195))), "{refused:?}");
+    // Rows of nothing, each of which the server puts its own columns beside.
+    let mut builder = SegmentBuilder::new();
+    let body = format!("[{}{{}}]", "{},".repeat(2_000_000));
+    let refused =
+        builder.append_json(&spec(&[], true), &meta(1, 9), RowFormat::Array, body.as_bytes());
+    assert!(matches!(refused, Err(BadRows::TooManyRows(1_500_002))), "{refused:?}");
+    let few = format!("[{}{{}}]", "{},".repeat(99_999));
+    builder.append_json(&spec(&[], true), &meta(1, 9), RowFormat::Array, few.as_bytes()).unwrap();
+    assert!(builder.bytes() > 100_000 * 100, "they count: {}", builder.bytes());
 }
 
 #[test]

@@ -24,6 +24,7 @@ use parquet::file::metadata::KeyValue;
 use serde::{Deserialize, Serialize};
 
 use crate::merge::damaged;
+use crate::spill::united;
 use crate::{ColumnDecl, Dropped, MergeError, MergedPart, Source, TableSpec, sql_name};
 use cursor::{Cursor, File, Order};
 use reduce::Reduce;
@@ -89,7 +90,7 @@ pub fn merge_current(
     for (index, source) in sources.iter().enumerate() {
         files.push(File::open(source).map_err(|why| damaged(index, &why))?);
     }
-    let columns: Vec<ColumnDecl> = crate::merge::united(files.iter().flat_map(|file| &file.types));
+    let columns: Vec<ColumnDecl> = united(files.iter().map(|file| &*file.types));
     // The largest is not sorted again without need.
     let largest = sources.iter().zip(&files).max_by_key(|(source, _)| source.file.len());
     let first = largest.and_then(|(_, file)| file.layout.first.clone());
