@@ -5,7 +5,8 @@
 //! parts of level 1 are merged among themselves before that when there are many. Parts of the current
 //! class have buckets in the place of days, and their own reasons to reach level 2.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_catalog::{Catalog, Row, args};
@@ -40,6 +41,8 @@ pub struct CompactOptions {
     pub grace: Duration,
     /// Rows that are left out: what was deleted.
     pub dropped: Dropped,
+    /// Objects that could not be read or merged, kept between tasks.
+    pub passed_over: PassedOver,
 }
 
 impl Default for CompactOptions {
@@ -53,6 +56,7 @@ impl Default for CompactOptions {
             level2_bytes: 256 << 20,
             grace: Duration::from_secs(30 * 60),
             dropped: Dropped::default(),
+            passed_over: PassedOver::default(),
         }
     }
 }
@@ -61,8 +65,33 @@ impl Default for CompactOptions {
 const GROUPS_MAX: i64 = 64;
 const PARTS_MAX: i64 = 1024;
 const DAYS_BACK: i64 = 14;
-/// Unreadable objects passed over in one task.
-const UNREADABLE_MAX: usize = 16;
+
+/// Objects that compaction leaves alone for a while; shared by those who clone it.
+#[derive(Clone, Debug, Default)]
+pub struct PassedOver(Arc<Mutex<BTreeMap<String, Timestamp>>>);
+
+/// How long they are left alone.
+const PASSED_OVER_FOR: Duration = Duration::from_secs(60 * 60);
+/// How many may be.
+const PASSED_OVER_MAX: usize = 4096;
+/// How often one task goes on to others.
+const PASSED_OVER_AT_ONCE: usize = 16;
+
+impl PassedOver {
+    fn at(&self, now: Timestamp) -> BTreeSet<String> {
+        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.retain(|_, until| *until > now);
+        until.keys().cloned().collect()
+    }
+
+    /// Whether there is room for them.
+    fn add(&self, objects: Vec<String>, now: Timestamp) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = now.plus(PASSED_OVER_FOR);
+        known.extend(objects.into_iter().map(|object| (object, until)));
+        known.len() <= PASSED_OVER_MAX
+    }
+}
 
 struct Group {
     org: i64,
@@ -94,20 +123,23 @@ pub async fn compact_once(
     options: &CompactOptions,
     now: Timestamp,
 ) -> Result<Option<Compacted>, Error> {
-    let mut unreadable = BTreeSet::new();
-    loop {
+    for _ in 0..PASSED_OVER_AT_ONCE {
+        let unreadable = options.passed_over.at(now);
         let done = attempt(catalog, archive, options, &unreadable, now).await;
-        // One object that cannot be read must not keep all others from being compacted.
-        match done {
-            Err(Error::Damaged { object, .. } | Error::NotFound(object))
-                if unreadable.len() < UNREADABLE_MAX =>
-            {
-                tracing::error!(object, "object cannot be read; compaction leaves it alone");
-                unreadable.insert(object);
-            }
+        // What cannot be read or merged must not keep all else from being compacted.
+        let (objects, error) = match done {
+            Err(ref error @ Error::Damaged { ref object, .. }) => (vec![object.clone()], error),
+            Err(ref error @ Error::NotFound(ref object)) => (vec![object.clone()], error),
+            Err(ref error @ Error::TooLarge { ref name, .. }) => (vec![name.clone()], error),
+            Err(ref error @ Error::Unmergeable { ref objects, .. }) => (objects.clone(), error),
             done => return done,
+        };
+        tracing::error!(%error, ?objects, "compaction leaves objects alone for an hour");
+        if !options.passed_over.add(objects, now) {
+            return done;
         }
     }
+    Ok(None)
 }
 
 async fn attempt(
@@ -137,6 +169,7 @@ async fn attempt(
         not_before: now.plus(options.grace),
         reason: "compacted",
         only_to_drop: false,
+        held: None,
     };
     rewrite(catalog, archive, &old, jobs, terms).await.map(Some)
 }

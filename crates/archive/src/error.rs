@@ -41,6 +41,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Parts cannot be made one part: together they are too large, or what they hold is.
+    #[error("parts of {} objects cannot be merged: {reason}", objects.len())]
+    Unmergeable {
+        /// The objects they are in.
+        objects: Vec<String>,
+        /// Why.
+        reason: String,
+    },
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] muster_catalog::Error),
@@ -55,6 +63,17 @@ impl Error {
             Self::Catalog(error) => error.is_retryable(),
             _ => false,
         }
+    }
+
+    /// Whether it is what objects hold, so that trying again is of no use and others may fare better.
+    pub(crate) fn is_of_objects(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::NotFound(_)
+                | Self::TooLarge { .. }
+                | Self::Unmergeable { .. }
+        )
     }
 
     pub(crate) fn of(name: &str, error: &object_store::Error) -> Self {

@@ -65,11 +65,13 @@ pub async fn purge_next(
             not_before: now.plus(options.grace),
             reason: "purged",
             only_to_drop: true,
+            held: None,
         };
         let job = Job { parts: vec![part.clone()], dropped: options.dropped.clone() };
         let done = match rewrite(catalog, archive, &[part], vec![job], terms).await {
-            Err(Error::Damaged { object, .. } | Error::NotFound(object)) => {
-                tracing::error!(object, "object cannot be read; deleted rows stay in it");
+            Err(error) if error.is_of_objects() => {
+                let object = next.as_ref().map(|place| place.object.as_str());
+                tracing::error!(%error, object, "object cannot be rewritten; deleted rows stay in it");
                 unreadable += 1;
                 continue;
             }

@@ -11,7 +11,7 @@ use muster_results::{Dropped, RowClass};
 use muster_types::{HuntNo, Timestamp};
 
 use crate::manifest::{self, Part, number, part};
-use crate::rewrite::{Job, Terms, rewrite};
+use crate::rewrite::{Job, Terms, held_still, rewrite};
 use crate::statements as sql;
 use crate::{Archive, Error};
 
@@ -111,11 +111,9 @@ async fn of_some(
             free.push(part);
         } else if free.is_empty() && !unreadable.contains(&place) {
             match keep(catalog, archive, options, part, &held, now).await {
-                Err(Error::Damaged { object, .. } | Error::NotFound(object)) => {
-                    tracing::error!(
-                        object,
-                        "object cannot be read; its held rows cannot be parted"
-                    );
+                Err(error) if error.is_of_objects() => {
+                    let object = &place.0;
+                    tracing::error!(%error, object, "held rows of an object cannot be parted");
                     unreadable.insert(place);
                 }
                 done => return done.map(Some),
@@ -145,7 +143,12 @@ async fn drop_parts(
 ) -> Result<Retained, Error> {
     let mut tx = catalog.begin(Priority::Intake).await?;
     let not_before = now.plus(options.grace);
-    match manifest::replace(&mut tx, parts, None, not_before, "retention").await {
+    let nobody = BTreeSet::new();
+    let replaced = async {
+        held_still(&mut tx, parts, &nobody, now).await?;
+        manifest::replace(&mut tx, parts, None, not_before, "retention").await
+    };
+    match replaced.await {
         Ok(_) => tx.commit().await?,
         Err(error) => {
             tx.rollback().await;
@@ -177,6 +180,7 @@ async fn keep(
         not_before: now.plus(options.grace),
         reason: "retention",
         only_to_drop: false,
+        held: Some(held),
     };
     let done = rewrite(catalog, archive, &[part], jobs, terms).await?;
     let rows = done.rows_in.saturating_sub(done.rows_out);

@@ -4,13 +4,16 @@
 //! all of them are still there; if not, the object is deleted. Cut short anywhere, it leaves at most an
 //! object nobody names, in the folder of the day it was put.
 
-use muster_catalog::{Catalog, Priority};
+use std::collections::BTreeSet;
+
+use muster_catalog::{Catalog, Priority, Tx, args};
 use muster_results::{
     Dropped, MergedPart, RowClass, SegmentWriter, Source, merge_current, merge_parts,
 };
-use muster_types::Timestamp;
+use muster_types::{HuntNo, Timestamp};
 
-use crate::manifest::{self, NewSegment, Part};
+use crate::manifest::{self, NewSegment, Part, number};
+use crate::statements as sql;
 use crate::{Archive, Error, segment_name};
 
 /// One part to come, or one per bucket: its sources, all of one table, class and day, and what is left out.
@@ -30,6 +33,9 @@ pub(crate) struct Terms<'a> {
     pub reason: &'a str,
     /// Whether to leave everything as it is when no row goes.
     pub only_to_drop: bool,
+    /// The only hunts that are held of those in the parts, for which rows are left out: when others are by the
+    /// time it is committed, nothing is changed.
+    pub held: Option<&'a BTreeSet<HuntNo>>,
 }
 
 /// What a rewrite did.
@@ -80,7 +86,10 @@ pub(crate) async fn rewrite(
     let (bytes, parts) = out.finish();
     let byte_count = bytes.len() as u64;
     if let Some(object) = &object {
-        archive.put_new(object, bytes).await?;
+        archive.put_new(object, bytes).await.map_err(|error| match error {
+            Error::TooLarge { .. } => unmergeable(old.iter(), &error),
+            error => error,
+        })?;
         done.bytes_out = byte_count;
     }
     let new = object.as_deref().map(|object| NewSegment {
@@ -92,7 +101,13 @@ pub(crate) async fn rewrite(
         parts: &parts,
     });
     let mut tx = catalog.begin(Priority::Intake).await?;
-    let replaced = manifest::replace(&mut tx, old, new, terms.not_before, terms.reason).await;
+    let replaced = async {
+        if let Some(held) = terms.held {
+            held_still(&mut tx, old, held, terms.now).await?;
+        }
+        manifest::replace(&mut tx, old, new, terms.not_before, terms.reason).await
+    };
+    let replaced = replaced.await;
     done.retired = match replaced {
         Ok(retired) => {
             tx.commit().await?;
@@ -113,6 +128,40 @@ pub(crate) async fn rewrite(
     Ok(done)
 }
 
+/// The least and the greatest number of the hunts in these parts.
+fn hunts_of(parts: &[Part]) -> (i64, i64) {
+    let with_hunts = || parts.iter().filter(|part| part.info.hunt_max.0 > 0);
+    let low = with_hunts().map(|part| part.info.hunt_min.0).min().unwrap_or(1);
+    let high = with_hunts().map(|part| part.info.hunt_max.0).max().unwrap_or(0);
+    (number(low), number(high))
+}
+
+/// Sees to it that no other hunts of these parts are held than these until the transaction ends.
+///
+/// # Errors
+/// [`Error::Stale`] when others are.
+pub(crate) async fn held_still(
+    tx: &mut Tx,
+    parts: &[Part],
+    held: &BTreeSet<HuntNo>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (low, high) = hunts_of(parts);
+    if high == 0 {
+        return Ok(());
+    }
+    // Who holds a hunt counts its feed up: it has committed, or waits until this has.
+    tx.bump("hunt").await?;
+    for row in tx.fetch_all(&sql::HELD_HUNTS, args![low, high, now]).await? {
+        let no = HuntNo(row.get("no")?);
+        let may_have = |part: &Part| (part.info.hunt_min..=part.info.hunt_max).contains(&no);
+        if !held.contains(&no) && parts.iter().any(may_have) {
+            return Err(Error::Stale);
+        }
+    }
+    Ok(())
+}
+
 async fn merge(archive: &Archive, job: Job) -> Result<Vec<MergedPart>, Error> {
     let Some(first) = job.parts.first() else { return Ok(Vec::new()) };
     let (org, class, day) = (first.info.org, first.info.class, first.info.day);
@@ -122,7 +171,7 @@ async fn merge(archive: &Archive, job: Job) -> Result<Vec<MergedPart>, Error> {
         let range = part.info.byte_offset..part.info.byte_offset + part.info.byte_count;
         sources.push(Source { file: archive.get_range(&part.object, range).await? });
     }
-    let objects: Vec<String> = job.parts.into_iter().map(|part| part.object).collect();
+    let parts = job.parts;
     // CPU for seconds: off the runtime. A caller that is dropped lets it end in vain.
     let merged = tokio::task::spawn_blocking(move || match class {
         RowClass::Current => merge_current(org, &table, &sources, &job.dropped),
@@ -131,11 +180,21 @@ async fn merge(archive: &Archive, job: Job) -> Result<Vec<MergedPart>, Error> {
             merged.map(|part| part.into_iter().collect())
         }
     });
-    let merged = merged.await.map_err(|error| Error::Store(format!("merge: {error}")))?;
+    // One that panics does so again.
+    let merged = merged.await.map_err(|error| unmergeable(parts.iter(), &error))?;
     merged.map_err(|error| match error {
         muster_results::MergeError::Damaged { index, reason } => {
-            Error::Damaged { object: objects[index].clone(), reason }
+            Error::Damaged { object: parts[index].object.clone(), reason }
         }
-        error @ muster_results::MergeError::Write(_) => Error::Store(error.to_string()),
+        muster_results::MergeError::Write(error) => unmergeable(parts.iter(), &error),
     })
+}
+
+fn unmergeable<'a>(parts: impl Iterator<Item = &'a Part>, why: &dyn std::error::Error) -> Error {
+    let objects: std::collections::BTreeSet<&String> = parts.map(|part| &part.object).collect();
+    let mut reason = why.to_string();
+    if let Some(cause) = why.source() {
+        reason = format!("{reason}: {cause}");
+    }
+    Error::Unmergeable { objects: objects.into_iter().cloned().collect(), reason }
 }

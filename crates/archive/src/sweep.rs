@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use muster_catalog::{Catalog, Priority, args};
 use muster_types::Timestamp;
 
@@ -11,8 +12,9 @@ use crate::name::{payload_folder, segment_folder};
 use crate::statements as sql;
 use crate::{Archive, Error};
 
-/// Objects looked at in one step.
+/// Objects looked at in one step, and deleted side by side.
 const OBJECTS_MAX: usize = 256;
+const DELETED_AT_ONCE: usize = 8;
 
 /// Deletes retired objects whose time has come and that no hold names; how many. Call again while
 /// it deletes some. `now` is the catalog's: holds and retirements end by it. Safe to drop at any await: what was deleted but not forgotten is deleted again.
@@ -28,8 +30,9 @@ pub async fn sweep_once(
     let rows = catalog.fetch_all(&sql::DUE, args![now, OBJECTS_MAX]).await?;
     let due: Result<Vec<String>, _> = rows.iter().map(|row| row.get("object")).collect();
     let due = due?;
-    for object in &due {
-        archive.delete(object).await?;
+    for some in due.chunks(DELETED_AT_ONCE) {
+        let deleting: Vec<_> = some.iter().map(|object| archive.delete(object)).collect();
+        try_join_all(deleting).await?;
     }
     if !due.is_empty() {
         let names = serde_json::Value::from(due.as_slice()).to_string();

@@ -16,26 +16,28 @@ use muster_results::Dropped;
 use muster_types::{AgentNo, HuntNo, Timestamp};
 
 muster_catalog::statements! {
-    /// Agents that were deleted after a time.
+    /// Agents that are deleted and were changed after this number of their feed. Not by time: the clocks of
+    /// instances differ, and what commits later may have the earlier time.
     DELETED_AGENTS = "
-        SELECT no, deleted_at FROM agent
-        WHERE deleted_at IS NOT NULL AND deleted_at > $1";
-    /// Hunts that were deleted after a time.
+        SELECT no, change FROM agent
+        WHERE deleted_at IS NOT NULL AND change > $1";
+    /// The same of hunts.
     DELETED_HUNTS = "
-        SELECT no, deleted_at FROM hunt
-        WHERE deleted_at IS NOT NULL AND deleted_at > $1";
+        SELECT no, change FROM hunt
+        WHERE deleted_at IS NOT NULL AND change > $1";
     /// Whether anything is held.
     HELD = "
         SELECT no FROM hunt
         WHERE hold_until IS NOT NULL AND hold_until > $1
         LIMIT 1";
-    /// Deletions up to this time were walked for.
-    WALKED = "SELECT seq FROM feed WHERE topic = 'purge/walked'";
-    /// Forgets how far was walked.
-    FORGET_WALKED = "DELETE FROM feed WHERE topic = 'purge/walked'";
+    /// Deletions up to these numbers of their feeds were walked for.
+    WALKED = "SELECT topic, seq FROM feed WHERE topic IN ('purge/agents', 'purge/hunts')";
+    /// Forgets how far was walked; 'purge/walked' is of earlier versions.
+    FORGET_WALKED = "
+        DELETE FROM feed WHERE topic IN ('purge/agents', 'purge/hunts', 'purge/walked')";
     /// Remembers that they were.
     SET_WALKED = "
-        INSERT INTO feed (topic, seq) VALUES ('purge/walked', $1)
+        INSERT INTO feed (topic, seq) VALUES ('purge/agents', $1), ('purge/hunts', $2)
         ON CONFLICT (topic) DO UPDATE SET seq = excluded.seq WHERE feed.seq < excluded.seq";
 }
 
@@ -44,27 +46,48 @@ muster_catalog::statements! {
 /// # Errors
 /// When the catalog fails.
 pub async fn dropped(catalog: &Catalog, now: Timestamp) -> Result<Dropped, Error> {
-    Ok(since(catalog, Timestamp(i64::MIN), now).await?.0)
+    Ok(since(catalog, Walked::default(), now).await?.0)
 }
 
-/// What was deleted after `after`, and when the last of it was.
+/// Numbers of the feeds of agents and hunts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Walked {
+    agents: i64,
+    hunts: i64,
+}
+
+impl Walked {
+    async fn read(catalog: &Catalog) -> Result<Self, Error> {
+        let mut walked = Self::default();
+        for row in catalog.fetch_all(&WALKED, args![]).await? {
+            match &*row.get::<String>("topic")? {
+                "purge/agents" => walked.agents = row.get("seq")?,
+                _ => walked.hunts = row.get("seq")?,
+            }
+        }
+        Ok(walked)
+    }
+}
+
+/// What was deleted after `after`, and how far that is. Feeds are committed in their order, so nothing that
+/// commits later is below it.
 async fn since(
     catalog: &Catalog,
-    after: Timestamp,
+    after: Walked,
     now: Timestamp,
-) -> Result<(Dropped, Timestamp), Error> {
+) -> Result<(Dropped, Walked), Error> {
     let mut dropped = Dropped::default();
     let mut last = after;
     if catalog.fetch_optional(&HELD, args![now]).await?.is_some() {
         return Ok((dropped, last));
     }
-    for row in catalog.fetch_all(&DELETED_AGENTS, args![after]).await? {
+    for row in catalog.fetch_all(&DELETED_AGENTS, args![after.agents]).await? {
         dropped.agents.insert(row.get::<AgentNo>("no")?);
-        last = last.max(row.get("deleted_at")?);
+        last.agents = last.agents.max(row.get("change")?);
     }
-    for row in catalog.fetch_all(&DELETED_HUNTS, args![after]).await? {
+    for row in catalog.fetch_all(&DELETED_HUNTS, args![after.hunts]).await? {
         dropped.hunts.insert(row.get::<HuntNo>("no")?);
-        last = last.max(row.get("deleted_at")?);
+        last.hunts = last.hunts.max(row.get("change")?);
     }
     Ok((dropped, last))
 }
@@ -73,7 +96,7 @@ async fn since(
 #[derive(Debug)]
 struct Batch {
     options: CompactOptions,
-    last: Timestamp,
+    last: Walked,
     place: Place,
     /// Parts that could not be read, and so may have rows of it still.
     unreadable: u32,
@@ -87,7 +110,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 pub struct Purge {
     batch: Option<Batch>,
     /// The last deletion that a walk left something of, and when to try again.
-    left: Option<(Timestamp, Timestamp)>,
+    left: Option<(Walked, Timestamp)>,
 }
 
 impl Purge {
@@ -110,9 +133,8 @@ impl Purge {
             return Ok(0);
         }
         if self.batch.is_none() {
-            let walked = catalog.fetch_optional(&WALKED, args![]).await?;
-            let walked = walked.map_or(Ok(i64::MIN), |row| row.get("seq"))?;
-            let (dropped, last) = since(catalog, Timestamp(walked), now).await?;
+            let walked = Walked::read(catalog).await?;
+            let (dropped, last) = since(catalog, walked, now).await?;
             let waits = self.left.is_some_and(|(left, until)| left == last && now < until);
             if waits || dropped == Dropped::default() {
                 return Ok(0);
@@ -131,7 +153,9 @@ impl Purge {
                     self.left = if batch.unreadable > 0 {
                         Some((batch.last, now.plus(RETRY_AFTER)))
                     } else {
-                        catalog.execute(Priority::Presence, &SET_WALKED, args![batch.last]).await?;
+                        let Walked { agents, hunts } = batch.last;
+                        let walked = args![agents, hunts];
+                        catalog.execute(Priority::Presence, &SET_WALKED, walked).await?;
                         None
                     };
                     self.batch = None;

@@ -17,6 +17,7 @@ use muster_catalog::{Catalog, args};
 use muster_cluster::Held;
 use muster_types::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::deletion::{self, Purge};
@@ -28,6 +29,9 @@ muster_catalog::statements! {
         FROM shard_offset
         WHERE base_object IS NOT NULL";
 }
+
+/// How long retired objects are deleted in one round.
+const SWEEP_MAX: Duration = Duration::from_secs(30);
 
 /// How much at once, and how often.
 #[derive(Clone, Debug)]
@@ -108,10 +112,10 @@ impl Janitor {
                 let done = async {
                     let now = self.catalog.now().await?;
                     options.compact.dropped = deletion::dropped(&self.catalog, now).await?;
-                    let done = round(&self.catalog, &self.archive, &options, slow, now).await?;
+                    let done = round(&self.catalog, &self.archive, &options, slow, now).await;
                     let (steps, compact) = (options.steps_max, &self.options.compact);
                     purge.step(&self.catalog, &self.archive, compact, steps, now).await?;
-                    Ok(done)
+                    done
                 };
                 match done.await {
                     Ok(done) if done != Round::default() => tracing::debug!(?done, "janitor"),
@@ -143,26 +147,57 @@ pub async fn round(
     now: Timestamp,
 ) -> Result<Round, Error> {
     let mut done = Round::default();
-    done.swept += sweep_once(catalog, archive, now).await?;
-    for _ in 0..options.steps_max {
-        if compact_once(catalog, archive, &options.compact, now).await?.is_none() {
-            break;
+    // Each by itself: what keeps one from being done does not keep the others.
+    let swept = sweep(catalog, archive, &mut done, now).await;
+    let compacted = async {
+        for _ in 0..options.steps_max {
+            if compact_once(catalog, archive, &options.compact, now).await?.is_none() {
+                break;
+            }
+            done.compacted += 1;
         }
-        done.compacted += 1;
-    }
+        Ok(())
+    };
+    let compacted = compacted.await;
     if !slow {
-        return Ok(done);
+        return swept.and(compacted).map(|()| done);
     }
-    for _ in 0..options.steps_max {
-        if retain_once(catalog, archive, &options.retain, now).await?.is_none() {
-            break;
+    let retained = async {
+        for _ in 0..options.steps_max {
+            if retain_once(catalog, archive, &options.retain, now).await?.is_none() {
+                break;
+            }
+            done.retained += 1;
         }
-        done.retained += 1;
+        Ok(())
+    };
+    let retained = retained.await;
+    let orphans = async {
+        let now = now.min(archive.now().await?);
+        done.orphans += orphans_once(catalog, archive, &options.orphans, now).await?;
+        done.orphans += base_orphans_once(catalog, archive, &options.orphans, now).await?;
+        Ok(())
+    };
+    let orphans = orphans.await;
+    swept.and(compacted).and(retained).and(orphans).map(|()| done)
+}
+
+/// Deletes what is due, as long as there is any: large messages alone can retire more in a second than one
+/// step deletes.
+async fn sweep(
+    catalog: &Catalog,
+    archive: &Archive,
+    done: &mut Round,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let began = Instant::now();
+    while began.elapsed() < SWEEP_MAX {
+        match sweep_once(catalog, archive, now).await? {
+            0 => break,
+            swept => done.swept += swept,
+        }
     }
-    let now = now.min(archive.now().await?);
-    done.orphans += orphans_once(catalog, archive, &options.orphans, now).await?;
-    done.orphans += base_orphans_once(catalog, archive, &options.orphans, now).await?;
-    Ok(done)
+    Ok(())
 }
 
 /// Deletes bases of shard states that are old and no shard's; how many. They are left behind by

@@ -115,3 +115,22 @@ async fn a_walk_that_could_not_read_everything_is_done_again_later() {
         assert_eq!(purge.step(catalog, &archive, &options, 100, later).await.unwrap(), 0);
     }
 }
+
+/// Clocks of instances differ, and what is committed later may have the earlier time.
+#[tokio::test]
+async fn what_was_deleted_by_an_earlier_time_is_walked_for_as_well() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(&format!("file://{}", dir.path().display())).unwrap();
+        let catalog = &temp.catalog;
+        let (mut purge, options) = (Purge::default(), Default::default());
+        for (no, deleted) in [(1, NOW.plus(std::time::Duration::from_secs(600))), (2, NOW)] {
+            let values = args![no, None::<Timestamp>, Some(deleted)];
+            catalog.execute(Priority::Api, &HUNT, values).await.unwrap();
+            segment(&archive, catalog, no).await;
+            assert!(purge.step(catalog, &archive, &options, 100, NOW).await.unwrap() > 0);
+            assert_eq!(rows(catalog).await, 0, "the rows of hunt {no} are gone");
+            assert_eq!(purge.step(catalog, &archive, &options, 100, NOW).await.unwrap(), 0);
+        }
+    }
+}

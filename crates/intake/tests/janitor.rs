@@ -140,3 +140,19 @@ async fn what_is_young_by_the_archives_clock_stays_whatever_the_catalog_says() {
     let orphans = OrphanOptions::default();
     assert_eq!(base_orphans_once(&site.catalog, &site.archive, &orphans, ahead).await.unwrap(), 1);
 }
+
+/// Large messages alone retire more than one step deletes.
+#[tokio::test]
+async fn a_round_deletes_all_that_is_due() {
+    let temp = TempCatalog::sqlite().await.unwrap();
+    let site = Site::new(&temp);
+    let now = site.catalog.now().await.unwrap();
+    let due: Vec<String> = (0..600).map(|n| segment_name(now.day(), &format!("due{n}"))).collect();
+    let mut tx = site.catalog.begin(Priority::Intake).await.unwrap();
+    manifest::retire(&mut tx, &due, now.minus(HOUR), "test").await.unwrap();
+    tx.commit().await.unwrap();
+    let done = round(&site.catalog, &site.archive, &Options::default(), false, now).await.unwrap();
+    assert_eq!(done.swept, 600);
+    let again = round(&site.catalog, &site.archive, &Options::default(), false, now).await.unwrap();
+    assert_eq!(again.swept, 0);
+}

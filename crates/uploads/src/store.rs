@@ -6,6 +6,8 @@ use muster_types::{AgentNo, OrgId, Timestamp, UploadNo};
 use crate::{NewUpload, State, Upload};
 
 muster_catalog::statements! {
+    /// Whether any hunt is held.
+    pub(crate) HELD = "SELECT no FROM hunt WHERE hold_until IS NOT NULL AND hold_until > $1 LIMIT 1";
     ADD = "
         INSERT INTO upload
             (no, org, agent_no, kind, external_id, block_count, block_size, byte_count, state,

@@ -28,6 +28,10 @@ pub(crate) async fn round(
     now: Timestamp,
 ) -> Result<(), Error> {
     give_up(catalog, options, now).await?;
+    // A hold is a promise about what a hunt brought, files too; which uploads are whose is not known here.
+    if catalog.fetch_optional(&store::HELD, args![now]).await?.is_some() {
+        return orphans(catalog, archive, now).await;
+    }
     let old = now.minus(options.keep_for);
     for state in [State::Stored, State::Failed] {
         for upload in store::of_state(catalog, state, old, UPLOADS_MAX).await? {
