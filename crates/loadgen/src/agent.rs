@@ -14,7 +14,7 @@ use muster_agent::{Backoff, Enroller, Key};
 use muster_codec_native::{
     AgentFrame, Batch, Credential, Hello, ServerFrame, StreamSeq, Task, hello_message,
 };
-use muster_types::{AgentNo, Clock, Outcome, TaskId};
+use muster_types::{AgentNo, Clock, Fact, HuntNo, Outcome, TaskId};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::{Answerer, end};
 use crate::control::Signals;
 use crate::fleet::Fleet;
+use crate::lies;
 use crate::report::Stats;
 use crate::unacked::{Sent, Unacked};
 
@@ -251,6 +252,8 @@ impl Agent {
             return Ok(());
         }
         let (hunt, mut rows) = (task.task.hunt, 0);
+        let lies = fleet.is_lying(self.number).then(|| (lies::before(&task), lies::after(&task)));
+        let (before, after) = lies.unwrap_or_default();
         let items = if fleet.is_failing(self.number) {
             vec![end(&task, Some(Outcome::Failed), "simulated failure".to_owned())]
         } else {
@@ -261,9 +264,26 @@ impl Agent {
             stats.rows.fetch_add(rows, Relaxed);
             answer.items
         };
+        for lie in before {
+            self.tell(link, lie, None).await?;
+        }
+        self.tell(link, items, Some((hunt, rows))).await?;
+        for lie in after {
+            self.tell(link, lie, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a batch and keeps it until it is acknowledged; one that answers a hunt is counted as such.
+    async fn tell(
+        &mut self,
+        link: &mut Link,
+        items: Vec<Fact>,
+        answers: Option<(HuntNo, u64)>,
+    ) -> anyhow::Result<()> {
         let batch = Batch { stream: self.stream, seq: self.next_seq, items };
         let frame = AgentFrame::Batch(batch).encode()?;
-        self.waiting.push(Sent::new(self.next_seq, frame.clone(), hunt, rows));
+        self.waiting.push(Sent::new(self.next_seq, frame.clone(), answers));
         self.next_seq += 1;
         self.shared.stats.batches.fetch_add(1, Relaxed);
         Ok(link.send(Message::Binary(frame)).await?)

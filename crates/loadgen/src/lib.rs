@@ -12,6 +12,7 @@ mod agent;
 mod answer;
 mod control;
 mod fleet;
+mod lies;
 mod native;
 mod options;
 mod osquery;
@@ -20,6 +21,7 @@ mod unacked;
 
 pub use control::Word;
 pub use fleet::{Current, Endpoint, Fleet, Plant, PlantCount, Shape, UnknownPlant, tables};
+pub use lies::MARK;
 pub use native::{native, run};
 pub use options::NativeOptions;
 pub use osquery::{

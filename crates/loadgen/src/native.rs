@@ -128,6 +128,7 @@ fn share(options: &NativeOptions, signals: Signals) -> anyhow::Result<Arc<Shared
         offline: options.offline,
         failing: options.failing,
         silent: options.silent,
+        lying: options.lying,
     };
     let loopback = servers
         .iter()

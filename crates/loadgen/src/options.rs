@@ -40,6 +40,9 @@ pub struct NativeOptions {
     /// Endpoints that take tasks and never answer.
     #[arg(long, default_value_t = 0)]
     pub silent: u32,
+    /// Endpoints that also answer for others, twice, and to questions that nobody asked.
+    #[arg(long, default_value_t = 0)]
+    pub lying: u32,
     /// Answer every task with this many made-up rows instead of running its query (benchmarks).
     #[arg(long, value_name = "ROWS")]
     pub canned: Option<u32>,

@@ -13,19 +13,18 @@ use crate::report::Stats;
 /// Answers that may wait for their acknowledgement; with more the server has a problem.
 const WAITING_MAX: usize = 1024;
 
-/// One answer.
+/// One batch, with the hunt it answers and its rows.
 pub(crate) struct Sent {
     seq: u64,
     frame: Bytes,
-    hunt: HuntNo,
-    rows: u64,
+    answers: Option<(HuntNo, u64)>,
     at: Instant,
 }
 
 impl Sent {
     /// Sent now.
-    pub(crate) fn new(seq: u64, frame: Bytes, hunt: HuntNo, rows: u64) -> Self {
-        Self { seq, frame, hunt, rows, at: Instant::now() }
+    pub(crate) fn new(seq: u64, frame: Bytes, answers: Option<(HuntNo, u64)>) -> Self {
+        Self { seq, frame, answers, at: Instant::now() }
     }
 }
 
@@ -64,7 +63,9 @@ impl Unacked {
         while let Some(sent) = self.0.pop_front_if(|sent| sent.seq <= seq) {
             stats.ack_latency.add(sent.at.elapsed());
             stats.acks.fetch_add(1, Relaxed);
-            stats.acked(sent.hunt, sent.rows);
+            if let Some((hunt, rows)) = sent.answers {
+                stats.acked(hunt, rows);
+            }
         }
     }
 }

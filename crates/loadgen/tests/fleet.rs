@@ -34,6 +34,7 @@ impl Fleet {
             plants: vec!["cron-dropper=3".parse().unwrap()],
             failing: 1,
             silent: 0,
+            lying: 0,
             canned: None,
             ramp: 1000,
             storm: 0,

@@ -199,7 +199,7 @@ impl Cursor {
                 let conformed = conform(&batch, &self.types, columns, schema)?;
                 match self.spilled.is_empty() {
                     true => Ok(conformed),
-                    false => into_extra(&batch, conformed, &self.spilled),
+                    false => into_extra(&batch, &conformed, &self.spilled),
                 }
             });
             let conformed = conformed.map_err(|why| damaged(self.index, &why))?;

@@ -47,7 +47,7 @@ pub(crate) fn spilled(types: &[ColumnDecl], columns: &[ColumnDecl]) -> Vec<Colum
 /// `conformed` with the values of the `spilled` columns of `batch` in its `_extra`, as far as a cell has room.
 pub(crate) fn into_extra(
     batch: &RecordBatch,
-    conformed: RecordBatch,
+    conformed: &RecordBatch,
     spilled: &[ColumnDecl],
 ) -> Result<RecordBatch, ArrowError> {
     let mut texts = Vec::with_capacity(spilled.len());

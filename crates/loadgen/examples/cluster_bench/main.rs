@@ -6,12 +6,15 @@
 //!
 //! `catalog`: what PostgreSQL spends on instances, enrolments, linked agents and hunts.
 //!
+//! `fleet`: more agents than one process may have files open, linked to several instances, and hunts over all.
+//!
 //! `MUSTER_BIN=target/release/muster cargo run --release -p muster-loadgen --example cluster_bench --
 //! delivery`
 
 mod asker;
 mod catalog;
 mod delivery;
+mod fleet;
 #[path = "../scaling_bench/processes.rs"]
 mod processes;
 
@@ -23,6 +26,8 @@ enum Bench {
     Delivery(delivery::Options),
     /// What PostgreSQL spends on what.
     Catalog(catalog::Options),
+    /// A fleet larger than one process may hold.
+    Fleet(fleet::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -31,5 +36,6 @@ fn main() -> anyhow::Result<()> {
     match Bench::parse() {
         Bench::Delivery(options) => delivery::run(&options),
         Bench::Catalog(options) => catalog::run(&options),
+        Bench::Fleet(options) => fleet::run(&options),
     }
 }

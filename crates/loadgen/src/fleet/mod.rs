@@ -24,6 +24,7 @@ pub struct Fleet {
     offline: BTreeSet<u32>,
     failing: BTreeSet<u32>,
     silent: BTreeSet<u32>,
+    lying: BTreeSet<u32>,
 }
 
 /// How many endpoints are in which special set.
@@ -39,6 +40,8 @@ pub struct Shape {
     pub failing: u32,
     /// Never answering.
     pub silent: u32,
+    /// Answering what they were not asked.
+    pub lying: u32,
 }
 
 impl Fleet {
@@ -57,6 +60,7 @@ impl Fleet {
             offline: pick("offline", shape.offline),
             failing: pick("failing", shape.failing),
             silent: pick("silent", shape.silent),
+            lying: pick("lying", shape.lying),
         }
     }
 
@@ -104,6 +108,12 @@ impl Fleet {
     pub fn is_silent(&self, number: u32) -> bool {
         self.silent.contains(&number)
     }
+
+    /// Whether an endpoint answers what it was not asked.
+    #[must_use]
+    pub fn is_lying(&self, number: u32) -> bool {
+        self.lying.contains(&number)
+    }
 }
 
 /// Exactly `count` numbers below `all`, chosen by the seed and a word.
@@ -136,7 +146,7 @@ mod tests {
     #[test]
     fn a_seed_fixes_everything_and_sets_have_their_size() {
         let plants = vec!["cron-dropper=3".parse().unwrap(), "deleted-binary=5".parse().unwrap()];
-        let shape = Shape { endpoints: 200, plants, offline: 20, failing: 2, silent: 1 };
+        let shape = Shape { endpoints: 200, plants, offline: 20, failing: 2, silent: 1, lying: 1 };
         let (fleet, same, other) =
             (Fleet::new(7, &shape), Fleet::new(7, &shape), Fleet::new(8, &shape));
         assert_eq!(fleet.carriers(), same.carriers());
