@@ -15,7 +15,7 @@ const MAX_QUERY_BYTES: usize = 64 * 1024;
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Names that the result table or the catalog uses itself.
-const RESERVED_TABLES: [&str; 10] = [
+const RESERVED_TABLES: [&str; 15] = [
     "agents",
     "endpoints",
     "hunts",
@@ -26,6 +26,11 @@ const RESERVED_TABLES: [&str; 10] = [
     "instances",
     "audit",
     "osquery_other",
+    "policy_results",
+    "software",
+    "unchanged",
+    "upload_blocks",
+    "uploads",
 ];
 
 /// Why a document is no artifact.
@@ -103,7 +108,9 @@ fn check_name(name: &str) -> Result<(), ParseError> {
         ));
     }
     let table = crate::table_name(name);
-    let taken = table.starts_with("hunt_") || table.ends_with("_current");
+    let taken = table.starts_with("hunt_")
+        || table.starts_with("inventory_")
+        || table.ends_with("_current");
     if RESERVED_TABLES.contains(&table.as_str()) || taken {
         return Err(invalid("name", format!("{name:?} is reserved")));
     }
