@@ -122,8 +122,14 @@ fn view(state: &ApiState, snapshot: &Snapshot, endpoint: &endpoints::Endpoint) -
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EndpointQuery {
-    /// Carrying this label.
+    /// Only these, by number; several are divided by commas.
+    endpoint: Option<String>,
+    /// Only those with exactly this name.
+    name: Option<String>,
+    /// Carrying this label, or one of several that are divided by commas.
     label: Option<String>,
+    /// Carrying none of these labels, divided by commas.
+    exclude_label: Option<String>,
     /// A SQL condition over the columns of `endpoints`.
     #[param(example = "platform = 'linux'")]
     condition: Option<String>,
@@ -147,8 +153,18 @@ pub(crate) async fn list(
 ) -> Result<axum::Json<Page<Endpoint>>> {
     let limit = page::limit(query.limit)?;
     let after = page::after_number(query.after.as_deref(), 0)?;
+    let words = |list: Option<String>| -> Vec<String> {
+        let list = list.unwrap_or_default();
+        list.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let numbers = words(query.endpoint).into_iter().map(|word| {
+        let wrong = |_| Problem::invalid("endpoint", format!("{word:?} is no number"));
+        word.parse().map(EndpointNo).map_err(wrong)
+    });
     let spec = ScopeSpec {
-        labels: query.label.into_iter().collect(),
+        endpoints: numbers.collect::<Result<_>>()?,
+        labels: words(query.label),
+        exclude_labels: words(query.exclude_label),
         condition: query.condition,
         ..ScopeSpec::all()
     };
@@ -161,6 +177,7 @@ pub(crate) async fn list(
         .range(from..)
         .filter_map(|no| snapshot.endpoint(EndpointNo(no)))
         .filter(|e| query.online.is_none_or(|wanted| wanted == online(e)))
+        .filter(|e| query.name.as_ref().is_none_or(|name| *e.name == **name))
         .filter(|e| needle.is_empty() || matches(&snapshot, e, &needle))
         .take(limit as usize + 1)
         .map(|e| view(&state, &snapshot, e))

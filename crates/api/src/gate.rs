@@ -26,6 +26,8 @@ use crate::state::ApiState;
 
 const REQUEST_ID: &str = "x-request-id";
 const TRACEPARENT: &str = "traceparent";
+/// Bytes of a request's address in the audit log.
+const LOOK_BYTES_MAX: usize = 1024;
 
 /// The address of the client. The listener puts it into the request, which alone knows which proxies
 /// are believed; without it the socket's counts.
@@ -153,7 +155,7 @@ async fn pass(
         deny(state, &caller, &subject, &problem).await?;
         return Err(problem);
     }
-    let look = format!("{} {}", request.method(), request.uri());
+    let look = look_of(&request);
     request.extensions_mut().insert(caller.clone());
     let response = match operation.is_change() {
         true => idempotency::run(state, &caller, request, next).await?,
@@ -213,6 +215,16 @@ fn wanted(operation: &Operation) -> String {
 fn subject_of(request: &Request) -> String {
     let path = request.uri().path();
     path.strip_prefix("/v1/").unwrap_or(path).chars().take(200).collect()
+}
+
+/// What was asked, for the audit log, which keeps it for good: so not all of an address that is very long.
+fn look_of(request: &Request) -> String {
+    let mut look = format!("{} {}", request.method(), request.uri());
+    if look.len() > LOOK_BYTES_MAX {
+        look.truncate(look.floor_char_boundary(LOOK_BYTES_MAX));
+        look.push('…');
+    }
+    look
 }
 
 async fn deny(state: &ApiState, caller: &Caller, subject: &str, why: &Problem) -> Result<()> {

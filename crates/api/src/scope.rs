@@ -1,6 +1,8 @@
 //! Scopes as the API takes them, resolved within what the caller may see.
 
-use muster_endpoints::{Endpoint, ScopeError, Snapshot};
+use std::collections::HashSet;
+
+use muster_endpoints::{Endpoint, Label, ScopeError, Snapshot};
 use muster_types::{Access, EndpointNo, ScopeSpec};
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -80,14 +82,40 @@ pub(crate) fn within(snapshot: &Snapshot, set: RoaringBitmap, access: &Access) -
     set.iter().filter(seen).collect()
 }
 
+/// The labels whose names a caller may know: those that an endpoint carries which they may see. `None`: all.
+pub(crate) struct SeenLabels(Option<HashSet<String>>);
+
+impl SeenLabels {
+    /// Those of one caller, now.
+    pub(crate) fn of(state: &ApiState, access: &Access) -> Self {
+        let snapshot = state.directory.snapshot();
+        let names = || {
+            let seen = snapshot.labels(access.org).filter(|l| is_seen(&snapshot, l, access));
+            seen.map(|label| label.name.to_string()).collect()
+        };
+        Self(access.agents.is_some().then(names))
+    }
+
+    /// Leaves the others out.
+    pub(crate) fn only(&self, names: &mut Vec<String>) {
+        if let Self(Some(seen)) = self {
+            names.retain(|name| seen.contains(name));
+        }
+    }
+}
+
+fn is_seen(snapshot: &Snapshot, label: &Label, access: &Access) -> bool {
+    let allows = |no| snapshot.endpoint(EndpointNo(no)).is_some_and(|e| snapshot.allows(access, e));
+    label.members.iter().any(allows)
+}
+
 fn check_names(snapshot: &Snapshot, spec: &ScopeSpec, access: &Access) -> Result<()> {
     if access.agents.is_none() {
         return Ok(());
     }
     for name in spec.labels.iter().chain(&spec.exclude_labels) {
         let label = snapshot.label(access.org, name);
-        let seen = label.is_some_and(|l| !within(snapshot, l.members.clone(), access).is_empty());
-        if !seen {
+        if !label.is_some_and(|label| is_seen(snapshot, label, access)) {
             return Err(Problem::invalid("/scope/labels", format!("no label {name:?}")));
         }
     }

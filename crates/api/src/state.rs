@@ -28,7 +28,7 @@ use crate::auth::password::{Cost, Passwords};
 use crate::auth::requests::{RequestRate, Requests};
 use crate::auth::throttle::{Allowance, Throttle};
 use crate::authorise::Approvals;
-use crate::live::Watches;
+use crate::live::{Streams, Watches};
 use crate::problem::Result;
 use crate::shards::LastLook;
 use crate::sql::{Slots, SqlOptions};
@@ -131,6 +131,7 @@ pub struct Inner {
     pub(crate) sign_in_slots: allowance::Slots,
     pub(crate) requests: Requests,
     pub(crate) watches: Watches,
+    pub(crate) streams: Streams,
     pub(crate) sql_slots: Slots,
     pub(crate) last_look: LastLook,
     pub(crate) stats: Stats,
@@ -167,6 +168,7 @@ impl ApiState {
             sign_in_slots: allowance::Slots::default(),
             requests,
             watches,
+            streams: Streams::default(),
             sql_slots,
             last_look: LastLook::default(),
             stats: Stats::default(),

@@ -82,7 +82,9 @@ pub struct StreamPressure {
 #[utoipa::path(get, path = "/storage", operation_id = "storage", tag = "system",
     responses((status = OK, body = Storage)))]
 pub(crate) async fn get(State(state): State<ApiState>) -> Result<axum::Json<Storage>> {
-    let rows = state.catalog.fetch_all(&SEGMENTS, args![]).await?;
+    // Sums over everything that is stored.
+    let catalog = state.catalog.stale();
+    let rows = catalog.fetch_all(&SEGMENTS, args![]).await?;
     let mut levels = Vec::with_capacity(rows.len());
     for row in &rows {
         levels.push(Level {
@@ -92,7 +94,7 @@ pub(crate) async fn get(State(state): State<ApiState>) -> Result<axum::Json<Stor
             rows: row.get("row_total")?,
         });
     }
-    let rows = state.catalog.fetch_all(&TABLES, args![]).await?;
+    let rows = catalog.fetch_all(&TABLES, args![]).await?;
     let mut tables = Vec::with_capacity(rows.len());
     for row in &rows {
         tables.push(TableSize {
@@ -101,7 +103,7 @@ pub(crate) async fn get(State(state): State<ApiState>) -> Result<axum::Json<Stor
             rows: row.get("row_total")?,
         });
     }
-    let retired = state.catalog.fetch_optional(&RETIRED, args![]).await?;
+    let retired = catalog.fetch_optional(&RETIRED, args![]).await?;
     let pressure = state.pressure.as_ref().map(|pressure| *pressure.borrow());
     Ok(axum::Json(Storage {
         levels,

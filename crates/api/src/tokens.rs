@@ -183,6 +183,8 @@ pub(crate) async fn create(
     let token = Secret::generate();
     let mut tx = state.begin().await?;
     tx.bump(store::FEED).await?;
+    // A reset that came between ended what this one is made with, and would not see it.
+    store::check_live(&mut tx, principal.token_no, now).await?;
     let live = tx.fetch_one(&COUNT_LIVE, args![principal.user_no]).await?;
     if live.get::<i64>("n")? >= TOKENS_MAX {
         let detail = format!("you have {TOKENS_MAX} tokens; revoke some that are not used");

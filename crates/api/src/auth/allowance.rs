@@ -4,15 +4,13 @@
 //! instances nobody has more attempts than with one. Names and addresses fall into numbered slots by a
 //! keyed hash, so the table is of constant size and says nothing about who tried.
 
-use std::time::Duration;
-
 use muster_catalog::{Tx, args, statements};
 use muster_cluster::secrets;
 use muster_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
-use super::throttle::{Allowance, too_many};
+use super::throttle::{Allowance, OVERTAKEN, micros, too_many};
 use crate::problem::{Problem, Result};
 use crate::state::ApiState;
 
@@ -24,8 +22,10 @@ statements! {
         INSERT INTO sign_in_allowance (slot, used_until)
         VALUES ($1, CAST($2 AS BIGINT) + CAST($3 AS BIGINT))
         ON CONFLICT (slot) DO UPDATE SET used_until = $3 +
-            CASE WHEN sign_in_allowance.used_until > $2 THEN sign_in_allowance.used_until ELSE $2 END
+            CASE WHEN sign_in_allowance.used_until > $2 AND sign_in_allowance.used_until <= $5
+            THEN sign_in_allowance.used_until ELSE $2 END
         WHERE sign_in_allowance.used_until + $3 - $2 <= $4 OR sign_in_allowance.used_until <= $2
+           OR sign_in_allowance.used_until > $5
         RETURNING used_until";
     USED = "
         SELECT used_until
@@ -83,7 +83,9 @@ pub(crate) async fn take(state: &ApiState, whose: &[Whose<'_>]) -> Result<()> {
     for (slot, who) in slots {
         let Allowance { burst, every } = who.allowance(state.options.login);
         let (every, most) = (micros(every), micros(every) * i64::from(burst));
-        if tx.fetch_optional(&TAKE, args![slot, now, every, most]).await?.is_none() {
+        // Further ahead only a clock that was set forward has counted.
+        let ahead = now.0.saturating_add(most).saturating_add(micros(OVERTAKEN));
+        if tx.fetch_optional(&TAKE, args![slot, now, every, most, ahead]).await?.is_none() {
             let used = tx.fetch_optional(&USED, args![slot]).await?;
             let used = used.map_or(Ok(now), |row| row.get::<Timestamp>("used_until"))?;
             return Err(too_many(used.0 + every - now.0 - most));
@@ -112,8 +114,4 @@ async fn key(state: &ApiState) -> Result<&[u8]> {
             .map_err(|error| Problem::internal(error.to_string()))
     };
     state.sign_in_slots.0.get_or_try_init(read).await.map(Vec::as_slice)
-}
-
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 1_000)
 }

@@ -65,7 +65,12 @@ pub(crate) async fn login(
     let user = store::find_user(&state.catalog, OrgId::DEFAULT, &name).await?;
     let stored = user.as_ref().map(|user| user.password_hash.clone());
     let fits = state.passwords.verify(body.password, stored).await?;
-    let Some(user) = user.filter(|user| fits && user.disabled_at.is_none()) else {
+    let user = user.filter(|user| fits && user.disabled_at.is_none());
+    let session = match &user {
+        Some(user) => open_session(&state, user, &from.address, now, &whose).await?,
+        None => None,
+    };
+    let Some(session) = session else {
         refuse(&state, &name, &from.address, now).await?;
         // The same words for an unknown name, a wrong password and a disabled account.
         return Err(Problem::new(
@@ -75,19 +80,24 @@ pub(crate) async fn login(
     };
     state.throttle.give_back(&("address", &*from.address));
     state.throttle_names.give_back(&("name", &name));
-    open_session(&state, &user, &from.address, now, &whose).await.map(axum::Json)
+    Ok(axum::Json(session))
 }
 
+/// `None`: the account was disabled or has another password since it was looked up.
 async fn open_session(
     state: &ApiState,
     user: &User,
     address: &str,
     now: Timestamp,
     whose: &[Whose<'_>],
-) -> Result<Session> {
+) -> Result<Option<Session>> {
     let token = Token::generate();
     let expires_at = now.plus(state.options.session);
     let mut tx = state.begin().await?;
+    tx.bump(FEED).await?;
+    if !store::is_unchanged(&mut tx, user).await? {
+        return Ok(None);
+    }
     allowance::give_back(state, &mut tx, whose).await?;
     let new = NewToken {
         org: user.org,
@@ -103,7 +113,7 @@ async fn open_session(
     audit::append(&mut tx, state.instance, entry).await?;
     tx.commit().await?;
     let token = token.expose().to_owned();
-    Ok(Session { token, expires_at: expires_at.into(), must_change: user.must_change })
+    Ok(Some(Session { token, expires_at: expires_at.into(), must_change: user.must_change }))
 }
 
 async fn refuse(state: &ApiState, name: &str, address: &str, now: Timestamp) -> Result<()> {
@@ -206,17 +216,24 @@ pub(crate) async fn change_password(
     check_choice(&body.new_password, &principal.name)?;
     state.throttle_names.take(&("name", &principal.name), now)?;
     let user = store::find_user(&state.catalog, principal.org, &principal.name).await?;
-    let stored = user.map(|user| user.password_hash);
-    if !state.passwords.verify(body.current_password, stored).await? {
-        return Err(Problem::invalid("/current_password", "the current password is wrong"));
-    }
+    let stored = user.as_ref().map(|user| user.password_hash.clone());
+    let fits = state.passwords.verify(body.current_password, stored).await?;
+    let Some(user) = user.filter(|_| fits) else { return Err(wrong_password()) };
     state.throttle_names.give_back(&("name", &principal.name));
     let hash = state.passwords.hash(body.new_password).await?;
     let mut tx = state.begin().await?;
     let change = tx.bump(FEED).await?;
+    // A reset that came between stands.
+    if !store::is_unchanged(&mut tx, &user).await? {
+        return Err(wrong_password());
+    }
     store::set_password(&mut tx, principal.user_no, &hash, false, change).await?;
     store::revoke_other_sessions(&mut tx, principal.user_no, principal.token_no, now).await?;
     caller.record(&mut tx, format!("user/{}", principal.name), json!({})).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn wrong_password() -> Problem {
+    Problem::invalid("/current_password", "the current password is wrong")
 }

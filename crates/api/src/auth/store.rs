@@ -5,6 +5,7 @@ use muster_types::{OrgId, Role, ScopeSpec, Timestamp};
 
 use super::principal::{Credential, Grant, Principal};
 use super::token::Token;
+use crate::problem::{Code, Problem};
 
 /// Sessions one user may have; the oldest ends when there would be more.
 const SESSIONS_MAX: i64 = 32;
@@ -23,7 +24,7 @@ statements! {
           AND (t.expires_at IS NULL OR t.expires_at > $2)
           AND u.disabled_at IS NULL";
     TOKEN_IS_LIVE = "
-        SELECT t.no
+        SELECT t.no, u.must_change
         FROM api_token t
         JOIN user_account u ON u.no = t.user_no
         WHERE t.no = $1
@@ -146,6 +147,32 @@ pub async fn authenticate(
 /// Whether a credential still holds, for streams that outlive the check at their start.
 pub async fn is_live(catalog: &Catalog, token_no: i64, now: Timestamp) -> Result<bool, Error> {
     Ok(catalog.fetch_optional(&TOKEN_IS_LIVE, args![token_no, now]).await?.is_some())
+}
+
+/// Looks at a credential again, for changes that make another one with it. Behind [`FEED`] the answer holds until
+/// the transaction ends.
+///
+/// # Errors
+/// 401 when it has ended meanwhile, 403 when its user's password was reset.
+pub(crate) async fn check_live(tx: &mut Tx, token_no: i64, now: Timestamp) -> Result<(), Problem> {
+    let Some(row) = tx.fetch_optional(&TOKEN_IS_LIVE, args![token_no, now]).await? else {
+        let detail = "this token has ended or was revoked meanwhile; sign in again";
+        return Err(Problem::new(Code::SignInRequired, detail));
+    };
+    if row.get("must_change")? {
+        let detail = "the password was reset meanwhile; set your own with POST /v1/password";
+        return Err(Problem::new(Code::PasswordChangeRequired, detail));
+    }
+    Ok(())
+}
+
+/// Whether an account is not disabled and still has the password that was verified. Behind [`FEED`] the answer
+/// holds until the transaction ends.
+pub(crate) async fn is_unchanged(tx: &mut Tx, verified: &User) -> Result<bool, Error> {
+    let now = find_user_in(tx, verified.org, &verified.name).await?;
+    Ok(now.is_some_and(|now| {
+        now.disabled_at.is_none() && now.password_hash == verified.password_hash
+    }))
 }
 
 /// Whether an account is there and not disabled.

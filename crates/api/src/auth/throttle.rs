@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 use crate::problem::{Code, Problem, Result};
 
 const SLOTS: usize = 8_192;
+/// Who reads the clock may wait for so long before it counts by it. What was counted further ahead than that was
+/// counted by a clock that was set forward, and is forgotten: else everybody would wait until it is that late.
+pub(crate) const OVERTAKEN: Duration = Duration::from_secs(60);
 
 /// How often one may fail.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,9 @@ impl Throttle {
         let (every, burst) = (self.every(), i64::from(self.allowance.burst));
         let slot = self.slot(key);
         let mut slots = self.used_until.lock();
-        let next = slots[slot].max(now.0).saturating_add(every);
+        let was_set = slots[slot].saturating_sub(now.0) > every * burst + micros(OVERTAKEN);
+        let used = if was_set { now.0 } else { slots[slot].max(now.0) };
+        let next = used.saturating_add(every);
         let over = next - now.0 - every * burst;
         if over > 0 {
             return Err(too_many(over));
@@ -71,12 +76,16 @@ impl Throttle {
     }
 
     fn every(&self) -> i64 {
-        i64::try_from(self.allowance.every.as_micros()).unwrap_or(i64::MAX / 1_000)
+        micros(self.allowance.every)
     }
 
     fn slot(&self, key: &(impl Hash + ?Sized)) -> usize {
         (self.hasher.hash_one(key) % SLOTS as u64) as usize
     }
+}
+
+pub(crate) fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 1_000)
 }
 
 /// The refusal of an attempt that would be one too many for so many more microseconds.

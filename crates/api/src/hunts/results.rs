@@ -10,7 +10,7 @@ use super::find;
 use crate::caller::Caller;
 use crate::extract::{Path, Query};
 use crate::problem::{Problem, Result};
-use crate::sql::{Format, Question, answer};
+use crate::sql::{Format, Question, Rows, answer};
 use crate::state::ApiState;
 
 const PAGE_MAX: u64 = 10_000;
@@ -24,7 +24,7 @@ pub struct ResultQuery {
     /// `json` (a page), or all rows as `ndjson`, `csv` or `arrow`; else `Accept` decides.
     #[param(inline)]
     format: Option<Format>,
-    /// Rows of a page, at most 10000.
+    /// Rows of a page, at most 10000; of the other forms, rows at most.
     limit: Option<u64>,
     /// For a page: behind this place, `_shard._pos._row` of the last row of the page before.
     after: Option<String>,
@@ -55,9 +55,11 @@ pub(crate) async fn results(
                 return Err(Problem::invalid("limit", detail));
             }
             let sql = page_sql(hunt.no.0, query.after.as_deref(), limit)?;
-            (sql, Some(limit))
+            (sql, Rows::AtMost(limit))
         }
-        _ => (format!("SELECT * FROM hunt_{}", hunt.no), query.limit),
+        _ => {
+            (format!("SELECT * FROM hunt_{}", hunt.no), query.limit.map_or(Rows::All, Rows::AtMost))
+        }
     };
     let question = Question {
         sql,

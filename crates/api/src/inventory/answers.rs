@@ -14,7 +14,7 @@ use crate::caller::Caller;
 use crate::extract::{Path, Query};
 use crate::problem::{Problem, Result};
 use crate::sql::resource::FormatQuery;
-use crate::sql::{Format, Question, answer};
+use crate::sql::{Format, Question, Rows, answer};
 use crate::state::ApiState;
 
 /// Asks our own SQL for a caller and streams the rows.
@@ -26,7 +26,7 @@ pub(super) async fn ask(
     subject: String,
 ) -> Result<Response> {
     let access = caller.access();
-    let question = Question { sql, access, format, time: None, rows: None, subject };
+    let question = Question { sql, access, format, time: None, rows: Rows::Allowed, subject };
     answer(state, caller, question).await
 }
 

@@ -8,7 +8,7 @@ use muster_types::{Access, OrgId, Role, ScopeSpec};
 
 use crate::auth::store;
 use crate::problem::Code;
-use crate::sql::{Format, Question, collect};
+use crate::sql::{Format, Question, Rows, collect};
 use crate::state::ApiState;
 
 /// Time for one pass over some rules.
@@ -62,7 +62,7 @@ impl Ask for RuleSql {
             format: Format::Csv,
             time: Some(TIME),
             // One more tells that there are too many.
-            rows: Some(rows_max.saturating_add(1)),
+            rows: Rows::AtMost(rows_max.saturating_add(1)),
             subject: "label rules".into(),
         };
         let bytes_max = usize::try_from(rows_max * LINE_BYTES + 1_024).unwrap_or(usize::MAX);

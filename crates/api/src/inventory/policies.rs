@@ -3,6 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use muster_inventory::policy::{self, NewPolicy as Text, PolicyError, PolicyNo};
+use muster_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -11,6 +12,7 @@ use crate::caller::Caller;
 use crate::extract::{Json, Path, Query, nearest};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Code, Problem, Result};
+use crate::scope::SeenLabels;
 use crate::state::{ApiState, told};
 use crate::time::Time;
 
@@ -49,8 +51,11 @@ pub struct Policy {
     pub asked_since: Time,
 }
 
-fn view(policy: &policy::Policy) -> Policy {
-    let text = policy.text.clone();
+/// A policy as a caller may see it who knows of these labels.
+fn view(policy: &policy::Policy, labels: &SeenLabels) -> Policy {
+    let mut text = policy.text.clone();
+    labels.only(&mut text.labels);
+    labels.only(&mut text.exclude_labels);
     Policy {
         no: policy.no.0,
         name: text.name,
@@ -151,6 +156,29 @@ fn missing(no: u32) -> Problem {
     Problem::not_found(format_args!("policy {no}"))
 }
 
+/// A policy that was just written, also when this instance could not read it back: it may know an earlier text, or
+/// none.
+fn written(state: &ApiState, caller: &Caller, no: PolicyNo, text: Text, now: Timestamp) -> Policy {
+    let (org, by) = (caller.principal.org, &caller.principal.name);
+    let known = find(state, caller, no.0).ok();
+    let known = known.as_deref();
+    let is_same =
+        |it: &&policy::Policy| (&it.text.query, it.text.enabled) == (&text.query, text.enabled);
+    let policy = policy::Policy {
+        no,
+        org,
+        created_at: known.map_or(now, |it| it.created_at),
+        created_by: known.map_or(by, |it| &it.created_by).clone(),
+        updated_at: now,
+        updated_by: by.clone(),
+        asked_since: known.filter(is_same).map_or(now, |it| it.asked_since),
+        deleted: false,
+        sql: text.query.as_str().into(),
+        text,
+    };
+    view(&policy, &SeenLabels::of(state, &caller.access()))
+}
+
 /// Policies, by number.
 #[utoipa::path(get, path = "/policies", operation_id = "policies.list", tag = "policies",
     params(PageQuery), responses((status = OK, body = Page<Policy>)))]
@@ -161,7 +189,8 @@ pub(crate) async fn list(
 ) -> Result<axum::Json<Page<Policy>>> {
     let known = state.inventory.policies(caller.principal.org);
     let page = query.of_numbered(known.iter(), |policy| policy.no.0.into())?;
-    Ok(axum::Json(page.map(|policy| view(policy))))
+    let labels = SeenLabels::of(&state, &caller.access());
+    Ok(axum::Json(page.map(|policy| view(policy, &labels))))
 }
 
 /// One policy.
@@ -172,7 +201,8 @@ pub(crate) async fn get(
     caller: Caller,
     Path(no): Path<u32>,
 ) -> Result<axum::Json<Policy>> {
-    Ok(axum::Json(view(&*find(&state, &caller, no)?)))
+    let labels = SeenLabels::of(&state, &caller.access());
+    Ok(axum::Json(view(&*find(&state, &caller, no)?, &labels)))
 }
 
 /// Makes a policy. Endpoints are asked within minutes, then about once an hour.
@@ -183,15 +213,15 @@ pub(crate) async fn create(
     caller: Caller,
     Json(new): Json<NewPolicy>,
 ) -> Result<(StatusCode, axum::Json<Policy>)> {
-    let text = new.read(&state, &caller)?;
+    let text = new.read(&state, &caller)?.checked().map_err(refused)?;
     let (org, by, now) = (caller.principal.org, &caller.principal.name, caller.now());
     let details = json!({"name": text.name, "query": text.query});
     let mut tx = state.begin().await?;
-    let no = policy::create(&mut tx, org, text, by, now).await.map_err(refused)?;
+    let no = policy::create(&mut tx, org, text.clone(), by, now).await.map_err(refused)?;
     caller.record(&mut tx, format!("policy/{no}"), details).await?;
     tx.commit().await?;
-    state.inventory.announce().await?;
-    Ok((StatusCode::CREATED, axum::Json(view(&*find(&state, &caller, no.0)?))))
+    told(state.inventory.announce().await);
+    Ok((StatusCode::CREATED, axum::Json(written(&state, &caller, no, text, now))))
 }
 
 /// Writes a policy anew. Another query makes its former answers void.
@@ -203,15 +233,15 @@ pub(crate) async fn change(
     Path(no): Path<u32>,
     Json(new): Json<NewPolicy>,
 ) -> Result<axum::Json<Policy>> {
-    let text = new.read(&state, &caller)?;
+    let text = new.read(&state, &caller)?.checked().map_err(refused)?;
     let (org, by, now) = (caller.principal.org, &caller.principal.name, caller.now());
     let details = json!({"name": text.name, "query": text.query, "enabled": text.enabled});
     let mut tx = state.begin().await?;
-    policy::change(&mut tx, org, PolicyNo(no), text, by, now).await.map_err(refused)?;
+    policy::change(&mut tx, org, PolicyNo(no), text.clone(), by, now).await.map_err(refused)?;
     caller.record(&mut tx, format!("policy/{no}"), details).await?;
     tx.commit().await?;
-    state.inventory.announce().await?;
-    Ok(axum::Json(view(&*find(&state, &caller, no)?)))
+    told(state.inventory.announce().await);
+    Ok(axum::Json(written(&state, &caller, PolicyNo(no), text, now)))
 }
 
 /// Deletes a policy. Its results stay until their time is over.

@@ -5,18 +5,20 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::response::sse::Event;
-use muster_bus::{Hint, Topic};
+use futures_util::FutureExt as _;
+use muster_bus::{Hint, Subscription, Topic};
 use muster_hunts::{Coverage as Counts, HuntDef, HuntKind, HuntState};
 use muster_types::{Access, AgentNo, HuntNo, Outcome, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::watch::announce;
-use super::{LiveEnd, LiveOutcome, LiveProgress, LiveRows, fill};
+use super::{LiveEnd, LiveOutcome, LiveProgress, LiveRows, fill, streams};
 use crate::audit;
+use crate::auth::principal::Grant;
 use crate::auth::store;
 use crate::caller::Caller;
 use crate::hunts::coverage::next_poll;
@@ -42,6 +44,8 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(24);
 /// Before the end a look may hold the stream up for this long.
 const LOOK_TIME: Duration = Duration::from_secs(5);
+/// Hints that came before the end may take this long to be told.
+const LAST_HINTS: Duration = Duration::from_secs(30);
 /// Endpoints of a question of which it is told when the last of them polls: each is looked at whenever progress is
 /// told.
 const POLLS_MAX: u64 = 1_000;
@@ -92,6 +96,12 @@ pub(super) struct Feed {
     /// What cannot be sent any more, in words.
     missing: Option<String>,
     told: Option<Counts>,
+    /// When the watch is renewed next.
+    renew_at: Instant,
+    /// What was granted when it began.
+    granted: Option<Vec<Grant>>,
+    /// Nothing more is sent, and why.
+    over: Option<Over>,
     /// Microseconds by which the database's clock is ahead of ours: hunts live by the former.
     ahead: i64,
     rows: u64,
@@ -113,6 +123,9 @@ impl Feed {
             look_every: SETTLE,
             missing: None,
             told: None,
+            renew_at: Instant::now(),
+            granted: None,
+            over: None,
             ahead: 0,
             rows: 0,
             bytes: 0,
@@ -120,9 +133,10 @@ impl Feed {
     }
 
     pub(super) async fn run(mut self) {
-        let over = match self.follow().await {
-            Ok(over) => over,
-            Err(problem) => {
+        let followed = self.follow().await;
+        let over = match (followed, self.over) {
+            (Ok(over), _) | (Err(_), Some(over)) => over,
+            (Err(problem), None) => {
                 tracing::warn!(hunt = %self.hunt, cause = problem.cause(), "live rows failed");
                 self.event("error", &problem.body(&self.caller.request_id)).await.ok();
                 Over::Left
@@ -146,24 +160,27 @@ impl Feed {
         });
         let shutdown = self.state.shutdown.clone();
         let mut changes = self.state.hunts.changes();
-        let (mut renew, mut announced) = (ticks(RENEW), ticks(ANNOUNCE));
-        let mut granted = None;
+        let mut announced = ticks(ANNOUNCE);
         let mut progress = ticks(PROGRESS);
         let mut dirty = true;
-        self.compare_clocks().await?;
+        self.renew().await?;
         if self.behind {
             self.look().await;
         }
         loop {
+            if let Some(over) = self.over {
+                return Ok(over);
+            }
+            // In this order: a busy hunt always has a hint, and what stands behind hints would never come.
             tokio::select! {
                 biased;
                 () = self.send.closed() => return Ok(Over::Left),
                 () = shutdown.cancelled() => return Ok(Over::Shutdown),
-                hint = hints.next() => match hint {
-                    Some(Hint::Message(_, content)) => self.take(&content).await?,
-                    Some(Hint::Gap) => self.missed(),
-                    None => return Ok(Over::Shutdown),
-                },
+                () = sleep_until(self.renew_at) => {
+                    dirty = true;
+                    self.renew().await?;
+                }
+                _ = announced.tick() => announce(&*self.state.bus, self.hunt),
                 changed = changes.changed() => {
                     if changed.is_err() {
                         return Ok(Over::Shutdown);
@@ -172,29 +189,47 @@ impl Feed {
                 }
                 _ = progress.tick(), if dirty => {
                     dirty = false;
-                    if self.progress().await? {
+                    if self.progress(&mut *hints).await? {
                         return Ok(Over::Ended);
                     }
+                    // Counted from here, so that hints have their turn however long it took.
+                    progress.reset();
                 }
+                hint = hints.next() => match hint {
+                    Some(Hint::Message(_, content)) => self.take(&content).await?,
+                    Some(Hint::Gap) => self.missed(),
+                    None => return Ok(Over::Shutdown),
+                },
                 () = until(self.look_at) => self.look().await,
-                _ = announced.tick() => announce(&*self.state.bus, self.hunt),
-                _ = renew.tick() => {
-                    dirty = true;
-                    self.compare_clocks().await?;
-                    let (token, now) = (self.caller.principal.token_no, self.caller.now());
-                    if !store::is_live(&self.state.catalog, token, now).await? {
-                        return Ok(Over::SignedOut);
-                    }
-                    // Other roles end it; labels that moved change what it shows.
-                    let user = self.caller.principal.user_no;
-                    let grants = store::grants_of(&self.state.catalog, user).await?;
-                    if granted.get_or_insert_with(|| grants.clone()) != &grants {
-                        return Ok(Over::SignedOut);
-                    }
-                    self.access = self.caller.access();
-                }
             }
         }
+    }
+
+    /// Looks whether the caller may still follow, and what.
+    async fn renew(&mut self) -> Result<()> {
+        self.compare_clocks().await?;
+        let (token, now) = (self.caller.principal.token_no, self.caller.now());
+        let is_live = store::is_live(&self.state.catalog, token, now).await?;
+        // Other roles end it; labels that moved change what it shows.
+        let user = self.caller.principal.user_no;
+        let grants = store::grants_of(&self.state.catalog, user).await?;
+        if !is_live || self.granted.get_or_insert_with(|| grants.clone()) != &grants {
+            return Err(self.ended(Over::SignedOut));
+        }
+        self.access = self.caller.access();
+        self.renew_at = Instant::now() + RENEW;
+        Ok(())
+    }
+
+    /// The same where the loop does not come by: a slow reader takes long, and may lose its rights meanwhile.
+    async fn renew_in_time(&mut self) -> Result<()> {
+        if Instant::now() < self.renew_at { Ok(()) } else { self.renew().await }
+    }
+
+    /// Nothing more is sent from now on.
+    fn ended(&mut self, over: Over) -> Problem {
+        self.over = Some(over);
+        Problem::unavailable("the stream is over", format!("{over:?}"))
     }
 
     /// Sends what one record brought, if the caller may see its agent and has not had it.
@@ -227,15 +262,35 @@ impl Feed {
         self.seen.insert((shard, pos))
     }
 
+    /// Tells what waits at the end of a hunt: of outcomes hints alone tell, and of rows they tell sooner.
+    async fn last(&mut self, hints: &mut dyn Subscription) -> Result<()> {
+        let until = Instant::now() + LAST_HINTS;
+        while Instant::now() < until {
+            self.renew_in_time().await?;
+            match hints.next().now_or_never().flatten() {
+                Some(Hint::Message(_, content)) => self.take(&content).await?,
+                Some(Hint::Gap) => self.missed(),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Tells the coverage if it changed; whether it is over.
-    async fn progress(&mut self) -> Result<bool> {
+    async fn progress(&mut self, hints: &mut dyn Subscription) -> Result<bool> {
         let Some(hunt) = self.state.hunts.get(self.hunt).await? else { return Ok(true) };
         let counts = self.state.hunts.coverage(self.hunt, &self.access).await?;
         let Some(counts) = counts else { return Ok(true) };
         let over = self.is_over(&hunt, &counts);
         let stored = counts.row_count;
+        if over {
+            self.last(hints).await?;
+        }
         if over && (self.behind || stored.is_none_or(|stored| stored != self.rows)) {
             if let Err(problem) = self.fill(None).await {
+                if self.over.is_some() {
+                    return Err(problem);
+                }
                 tracing::warn!(hunt = %self.hunt, cause = problem.cause(), "rows cannot be read");
                 let text = "hints of rows were lost, and the store cannot be read now";
                 self.missing = Some(text.to_owned());
@@ -326,7 +381,10 @@ impl Feed {
                 None => page.await?,
             };
             for found in page.found {
-                self.rows(found.agent, found.rows).await?;
+                self.renew_in_time().await?;
+                if self.access.allows(self.access.org, AgentNo(found.agent)) {
+                    self.rows(found.agent, found.rows).await?;
+                }
             }
             match page.next {
                 fill::Next::Page(last) => after = Some(last),
@@ -355,12 +413,17 @@ impl Feed {
         (agent.endpoint.0, endpoint.map(|endpoint| endpoint.name.to_string()).unwrap_or_default())
     }
 
-    /// Sends an event. A reader that went away is noticed by the loop.
+    /// Sends an event, or ends the stream of a reader that went away or takes nothing.
     async fn event(&mut self, name: &str, content: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string(content).map_err(crate::problem::Problem::internal)?;
+        if let Some(over) = self.over {
+            return Err(self.ended(over));
+        }
+        let text = serde_json::to_string(content).map_err(Problem::internal)?;
         self.bytes += text.len() as u64;
-        drop(self.send.send(Ok(Event::default().event(name).data(text))).await);
-        Ok(())
+        match streams::send(&self.send, Event::default().event(name).data(text)).await {
+            true => Ok(()),
+            false => Err(self.ended(Over::Left)),
+        }
     }
 
     async fn record(&self, over: Over) -> Result<()> {
@@ -384,7 +447,7 @@ fn late() -> Problem {
 
 async fn until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at).await,
+        Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

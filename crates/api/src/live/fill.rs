@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::problem::{Code, Problem, Result};
-use crate::sql::{Format, Question, collect};
+use crate::sql::{Format, Question, Rows, collect};
 use crate::state::ApiState;
 
 /// Rows of one look.
@@ -71,7 +71,7 @@ pub(super) async fn missing(
         access: access.clone(),
         format: Format::Ndjson,
         time: None,
-        rows: Some(ROWS_MAX),
+        rows: Rows::AtMost(ROWS_MAX),
         subject: String::new(),
     };
     let lines = match collect(state, question, BYTES_MAX).await {

@@ -2,9 +2,11 @@
 
 mod feed;
 mod fill;
+mod streams;
 mod watch;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -14,9 +16,11 @@ use muster_types::HuntNo;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
+pub(crate) use streams::Streams;
 pub(crate) use watch::Watches;
 
 use crate::caller::Caller;
@@ -26,8 +30,8 @@ use crate::hunts::view::Coverage;
 use crate::problem::Result;
 use crate::state::ApiState;
 
-/// Events that may wait for a slow reader; then the stream waits, and hints are lost to a gap that
-/// is filled from the segments.
+/// Events that may wait for a slow reader; then the stream waits for a while, and hints are lost to a gap
+/// that is filled from the segments.
 const EVENTS: usize = 64;
 
 /// Rows of one endpoint, in the order they came.
@@ -98,10 +102,23 @@ pub(crate) async fn live(
     Path(no): Path<u64>,
 ) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>> + use<>>> {
     find(&state, &caller, no).await?;
+    let place = Arc::new(state.streams.take(caller.principal.user_no)?);
     let (send, events) = mpsc::channel(EVENTS);
     let feed = feed::Feed::new(state.clone(), caller, HuntNo(no), send);
-    state.tasks.spawn(feed.run());
-    Ok(Sse::new(ReceiverStream::new(events)).keep_alive(keep_alive()))
+    let follow = {
+        let place = Arc::clone(&place);
+        async move {
+            feed.run().await;
+            drop(place);
+        }
+    };
+    state.tasks.spawn(follow);
+    // What waits for a reader is there until the connection ends, so the place is taken until then.
+    let events = ReceiverStream::new(events).map(move |event| {
+        let _kept = &place;
+        event
+    });
+    Ok(Sse::new(events).keep_alive(keep_alive()))
 }
 
 pub(crate) fn keep_alive() -> KeepAlive {

@@ -13,6 +13,7 @@ use crate::caller::Caller;
 use crate::extract::{Json, Path, Query};
 use crate::page::{Page, PageQuery};
 use crate::problem::{Problem, Result};
+use crate::scope::SeenLabels;
 use crate::state::{ApiState, told};
 
 statements! {
@@ -31,8 +32,10 @@ pub(crate) async fn list(
     let org = caller.principal.org;
     let all = schedules::schedules(&state.catalog, org).await?;
     let Page { items, next } = query.of_named(all, |one| &one.name)?;
+    let labels = SeenLabels::of(&state, &caller.access());
     let mut found = Vec::with_capacity(items.len());
-    for schedule in items {
+    for mut schedule in items {
+        cut(&mut schedule, &labels);
         found.push(view(&state, org, schedule).await?);
     }
     Ok(axum::Json(Page { items: found, next }))
@@ -48,7 +51,8 @@ pub(crate) async fn get(
 ) -> Result<axum::Json<Schedule>> {
     let org = caller.principal.org;
     let found = schedules::schedule(&state.catalog, org, no).await?;
-    let found = found.ok_or_else(|| Problem::not_found(format_args!("schedule {no}")))?;
+    let mut found = found.ok_or_else(|| Problem::not_found(format_args!("schedule {no}")))?;
+    cut(&mut found, &SeenLabels::of(&state, &caller.access()));
     Ok(axum::Json(view(&state, org, found).await?))
 }
 
@@ -124,6 +128,12 @@ fn check_labels<'a>(
         None => Ok(()),
         Some(name) => Err(Problem::invalid("/labels_in", format!("there is no label {name:?}"))),
     }
+}
+
+/// Leaves out the labels that the caller may not know of.
+fn cut(schedule: &mut schedules::Schedule, labels: &SeenLabels) {
+    labels.only(&mut schedule.labels_in);
+    labels.only(&mut schedule.labels_out);
 }
 
 /// With the SQL of those that were given as such.

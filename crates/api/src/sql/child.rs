@@ -80,6 +80,11 @@ impl Child {
         }
     }
 
+    /// When its time is up.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Ends it now and waits until it is gone.
     pub(super) async fn kill(mut self) {
         let _ = self.process.kill().await;
@@ -87,10 +92,7 @@ impl Child {
 
     fn out_of_time(&mut self) -> Problem {
         let _ = self.process.start_kill();
-        Problem::new(
-            Code::QueryTimeout,
-            "the query ran out of its time; narrow it, for example by received_time or hunt",
-        )
+        out_of_time()
     }
 
     async fn died(&mut self) -> Problem {
@@ -109,6 +111,14 @@ impl Child {
         }
         Problem::internal(format_args!("the SQL child ended with {status}: {words}"))
     }
+}
+
+/// The end of a query that takes longer than it may, or whose reader does.
+pub(super) fn out_of_time() -> Problem {
+    Problem::new(
+        Code::QueryTimeout,
+        "the query ran out of its time; narrow it, for example by received_time or hunt",
+    )
 }
 
 fn spawn(options: &SqlOptions) -> Result<Process> {

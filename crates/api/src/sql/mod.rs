@@ -65,13 +65,35 @@ impl Default for SqlOptions {
 
 impl SqlOptions {
     /// The limits of one query that may take `time` and answer `rows`, within what is allowed.
-    fn limits(&self, time: Option<Duration>, rows: Option<u64>) -> SqlLimits {
+    fn limits(&self, time: Option<Duration>, rows: Rows) -> SqlLimits {
         let time = time.unwrap_or(self.time).min(self.time);
+        let rows = match rows {
+            Rows::Allowed => self.rows,
+            Rows::AtMost(rows) => rows.min(self.rows),
+            Rows::All => u64::MAX,
+        };
         SqlLimits {
             memory_bytes: self.memory_bytes,
             time_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-            rows: rows.unwrap_or(self.rows).min(self.rows),
+            rows,
         }
+    }
+}
+
+/// How many rows an answer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// As many as the configuration allows. An answer that has more is cut, and is not taken for a whole one.
+    Allowed,
+    /// No more than the asker wants; what is beyond is left out, as was asked.
+    AtMost(u64),
+    /// However many there are: of questions that are streamed as they are read.
+    All,
+}
+
+impl From<Option<u64>> for Rows {
+    fn from(rows: Option<u64>) -> Self {
+        rows.map_or(Self::Allowed, Self::AtMost)
     }
 }
 

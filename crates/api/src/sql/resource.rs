@@ -23,7 +23,8 @@ pub struct SqlQuestion {
     /// One SELECT (or WITH, EXPLAIN, SHOW TABLES, DESCRIBE).
     #[schema(example = "SELECT name, COUNT(*) AS n FROM linux_processes GROUP BY name ORDER BY n")]
     sql: String,
-    /// At most so many rows; the answer says when it was cut.
+    /// At most so many rows. Without it, or with more than the server allows, an answer that is longer than the
+    /// server allows is broken off (as `json`: is `truncated`), so that it is not taken for a whole one.
     rows: Option<u64>,
     /// At most so long.
     timeout_seconds: Option<u64>,
@@ -71,7 +72,7 @@ pub(crate) async fn run(
         access: caller.access(),
         format: form.choose(&headers),
         time: question.timeout_seconds.map(Duration::from_secs),
-        rows: question.rows,
+        rows: question.rows.into(),
         subject: "sql".into(),
     };
     answer(&state, &caller, question).await

@@ -1,23 +1,24 @@
 //! Running one query: from the question to a streamed answer and its line in the audit log.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use muster_types::measure::Durations;
 use muster_types::{Access, SqlRequest};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::Instrument as _;
 
-use super::Slot;
-use super::child::Child;
+use super::child::{Child, out_of_time};
 use super::encode::{Encoder, Format};
+use super::{Rows, Slot, SqlOptions};
 use crate::audit;
 use crate::caller::Caller;
 use crate::problem::{Code, Problem, Result, chain};
@@ -25,6 +26,10 @@ use crate::state::ApiState;
 
 /// Pieces of an answer that may wait for a slow reader.
 const PIECES: usize = 4;
+/// How long a reader has to take the rest of an answer that is then broken off.
+const LAST_PIECES: Duration = Duration::from_secs(30);
+/// Names the rows of an answer after which the server would cut it.
+const ROWS_MAX: HeaderName = HeaderName::from_static("muster-rows-max");
 
 /// What is asked, by whom, within which limits.
 #[derive(Debug)]
@@ -33,9 +38,20 @@ pub(crate) struct Question {
     pub(crate) access: Access,
     pub(crate) format: Format,
     pub(crate) time: Option<Duration>,
-    pub(crate) rows: Option<u64>,
+    pub(crate) rows: Rows,
     /// What the audit log names it.
     pub(crate) subject: String,
+}
+
+impl Question {
+    /// After how many rows it is cut without having been asked to be.
+    fn cut_at(&self, options: &SqlOptions) -> Option<u64> {
+        match self.rows {
+            Rows::All => None,
+            Rows::AtMost(rows) if rows <= options.rows => None,
+            Rows::AtMost(_) | Rows::Allowed => Some(options.rows),
+        }
+    }
 }
 
 type Pieces = mpsc::Receiver<Result<Bytes, std::io::Error>>;
@@ -48,10 +64,14 @@ pub(crate) async fn answer(
     question: Question,
 ) -> Result<Response> {
     let format = question.format;
+    let cut_at = question.cut_at(&state.sql);
     let pieces = start(state, Some(caller.clone()), question).await?;
     let mut response = Response::new(Body::from_stream(ReceiverStream::new(pieces)));
     let kind = HeaderValue::from_static(format.content_type());
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    if let Some(rows) = cut_at {
+        response.headers_mut().insert(ROWS_MAX, HeaderValue::from(rows));
+    }
     Ok(response)
 }
 
@@ -117,6 +137,9 @@ impl Job {
             (None, Err(problem)) => {
                 // The status is out: breaking the transfer is the one way left to say so.
                 tracing::debug!(code = problem.code().as_str(), "query ended after its first rows");
+                // What is broken off too early takes rows with it that are still on their way.
+                let taken = self.send.reserve_many(PIECES);
+                drop(timeout(LAST_PIECES, taken).await);
                 let error = std::io::Error::other(problem.detail().to_owned());
                 drop(self.send.send(Err(error)).await);
             }
@@ -141,7 +164,8 @@ impl Job {
         let (options, question) = (&self.state.sql, &self.question);
         let mut limits = options.limits(question.time, question.rows);
         let mut encoder = Encoder::new(question.format, limits.rows);
-        if question.format != Format::Arrow {
+        let cut_at = question.cut_at(options);
+        if question.format != Format::Arrow || cut_at.is_some() {
             limits.rows = limits.rows.saturating_add(1);
         }
         let request = SqlRequest {
@@ -161,6 +185,7 @@ impl Job {
         if let Some(begun) = begun.take() {
             drop(begun.send(Ok(())));
         }
+        let deadline = child.deadline();
         let done = self.pump(&mut child, &mut encoder, told).await;
         (told.rows, told.truncated) = (encoder.row_count, encoder.truncated);
         if done.is_err() {
@@ -168,8 +193,17 @@ impl Job {
             return done;
         }
         child.finish().await?;
+        if let (true, Some(rows), false) =
+            (encoder.truncated, cut_at, question.format == Format::Json)
+        {
+            let detail = format!(
+                "the answer has more than {rows} rows, where this server cuts (sql.rows); narrow the \
+                 question, or say how many rows are wanted"
+            );
+            return Err(Problem::invalid("/rows", detail));
+        }
         let tail = encoder.finish().map_err(|error| Problem::internal(chain(&error)))?;
-        self.tell(tail.into(), told).await
+        self.tell(tail.into(), told, deadline).await
     }
 
     async fn pump(&self, child: &mut Child, encoder: &mut Encoder, told: &mut Told) -> Result<()> {
@@ -180,16 +214,22 @@ impl Job {
             };
             let Some(piece) = piece else { return Ok(()) };
             let out = encoder.push(&piece).map_err(|error| Problem::internal(chain(&error)))?;
-            self.tell(out.into(), told).await?;
+            self.tell(out.into(), told, child.deadline()).await?;
         }
     }
 
-    async fn tell(&self, out: Bytes, told: &mut Told) -> Result<()> {
+    /// Waits for the reader as long as the query may take: a reader that stops would keep the slot for ever.
+    async fn tell(&self, out: Bytes, told: &mut Told, deadline: Instant) -> Result<()> {
         if out.is_empty() {
             return Ok(());
         }
-        told.bytes += out.len() as u64;
-        self.send.send(Ok(out)).await.map_err(|_| left())
+        let bytes = out.len() as u64;
+        match timeout_at(deadline, self.send.send(Ok(out))).await {
+            Ok(sent) => sent.map_err(|_| left())?,
+            Err(_) => return Err(out_of_time()),
+        }
+        told.bytes += bytes;
+        Ok(())
     }
 
     /// Waits until the asker has gone away before the answer began.

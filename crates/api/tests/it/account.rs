@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use muster_api::auth::bootstrap;
-use muster_catalog::{Priority, args};
+use muster_api::auth::password::Cost;
+use muster_api::auth::throttle::{Allowance, Throttle};
+use muster_api::auth::{bootstrap, store};
+use muster_catalog::{Priority, Tx, args};
+use muster_types::OrgId;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
@@ -11,6 +14,8 @@ use crate::kit::{Api, PASSWORD, START};
 
 muster_catalog::statements! {
     TEN_SECONDS_PASS = "UPDATE sign_in_allowance SET used_until = used_until - 10000000";
+    USED = "SELECT MAX(used_until) AS used FROM sign_in_allowance";
+    AN_HOUR_AHEAD = "UPDATE sign_in_allowance SET used_until = used_until + 3600000000";
 }
 
 #[tokio::test]
@@ -126,4 +131,99 @@ async fn a_token_is_never_more_than_its_user_and_can_be_less() {
     api.delete(&ana, &format!("/v1/tokens/{}", more["no"])).await.expect(204);
     let listed = api.get(&ana, "/v1/tokens").await.expect(200);
     assert!(!listed.to_string().contains(token), "{listed}");
+}
+
+#[test]
+fn an_instance_whose_clock_was_set_forward_and_back_locks_nobody_out() {
+    let throttle = Throttle::new(Allowance { burst: 3, every: Duration::from_secs(10) });
+    let at = |seconds: u64| START.plus(Duration::from_secs(seconds));
+    for _ in 0..3 {
+        throttle.take("ana", at(100_000)).unwrap();
+    }
+    for _ in 0..3 {
+        throttle.take("ana", at(100)).unwrap();
+    }
+    assert!(throttle.take("ana", at(100)).is_err());
+    // One that read the clock before the others and comes behind them.
+    assert!(throttle.take("ana", at(99)).is_err());
+    assert!(throttle.take("ana", at(100)).is_err());
+    throttle.take("ana", at(110)).unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_forward_and_back_locks_nobody_out() {
+    let api = Api::start().await;
+    api.user("ana", json!([])).await;
+    let mut tx = api.catalog.begin(Priority::Api).await.unwrap();
+    assert!(tx.execute(&AN_HOUR_AHEAD, args![]).await.unwrap() >= 2, "a name, an address");
+    tx.commit().await.unwrap();
+    api.login("ana", PASSWORD).await;
+    // From now on it counts as always.
+    let guess = json!({"name": "ana", "password": "wrong"});
+    for _ in 0..5 {
+        api.post("", "/v1/login", guess.clone()).await.refused(401, "sign_in_failed");
+    }
+    api.post("", "/v1/login", guess).await.refused(429, "too_many_requests");
+}
+
+/// What a reset does, once it has hashed the new password.
+async fn reset(mut tx: Tx, name: &str) {
+    let account = store::find_user_in(&mut tx, OrgId::DEFAULT, name).await.unwrap().unwrap();
+    let change = tx.bump("access").await.unwrap();
+    store::set_password(&mut tx, account.no, "!", true, change).await.unwrap();
+    store::revoke_all(&mut tx, account.no, START).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// The same while others wait for their turn to write, who have read and verified everything by then.
+async fn reset_late(tx: Tx, name: &str) {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    reset(tx, name).await;
+}
+
+#[tokio::test]
+async fn a_reset_ends_what_is_being_made_meanwhile() {
+    let api = Api::start().await;
+    let roles = json!([{"role": "viewer"}]);
+    let (ana, bob) = (api.user("ana", roles.clone()).await, api.user("bob", roles).await);
+
+    let tx = api.catalog.begin(Priority::Api).await.unwrap();
+    let mint = api.post(&ana, "/v1/tokens", json!({"name": "mine for ever"}));
+    let (minted, ()) = tokio::join!(mint, reset_late(tx, "ana"));
+    minted.refused(401, "sign_in_required");
+
+    let tx = api.catalog.begin(Priority::Api).await.unwrap();
+    let change = json!({"current_password": PASSWORD, "new_password": "mine again and again"});
+    let change = api.post(&bob, "/v1/password", change);
+    let (changed, ()) = tokio::join!(change, reset_late(tx, "bob"));
+    changed.refused(422, "invalid");
+}
+
+#[tokio::test]
+async fn a_reset_ends_a_sign_in_that_is_under_way() {
+    let slow = Cost { memory_kib: 8, passes: 5_000 };
+    let api = Api::with(|with| with.options.password_cost = slow).await;
+    api.user("ana", json!([{"role": "viewer"}])).await;
+    let used = async || {
+        let row = api.catalog.fetch_optional(&USED, args![]).await.unwrap().unwrap();
+        row.get::<Option<i64>>("used").unwrap()
+    };
+    let before = used().await;
+    let sign_in = api.post("", "/v1/login", json!({"name": "ana", "password": PASSWORD}));
+    let reset = async {
+        // An attempt is counted just before the account is looked up and the password verified.
+        while used().await == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        reset(api.catalog.begin(Priority::Api).await.unwrap(), "ana").await;
+    };
+    let (session, ()) = tokio::join!(sign_in, reset);
+    // On a machine that verified sooner than that, the reset came behind the session and ended it.
+    if session.status == 200 {
+        let token = session.expect(200)["token"].as_str().unwrap().to_owned();
+        api.get(&token, "/v1/whoami").await.refused(401, "sign_in_required");
+    } else {
+        session.refused(401, "sign_in_failed");
+    }
 }

@@ -48,3 +48,14 @@ async fn a_record_that_was_edited_or_removed_is_named() {
         assert_eq!(told["intact"], false);
     }
 }
+
+#[tokio::test]
+async fn of_a_long_address_the_beginning_is_kept() {
+    let api = Api::start().await;
+    let path = format!("/v1/users?limit=1&after={}", "x".repeat(5_000));
+    api.get(&api.root, &path).await.expect(200);
+    let looked = api.audited("operation=users.list").await;
+    let request = looked[0]["details"]["request"].as_str().unwrap();
+    assert!(request.starts_with("GET /v1/users?limit=1&after=xx"), "{request}");
+    assert!(request.len() < 1_100 && request.ends_with('…'), "{} bytes", request.len());
+}

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
+use futures_util::StreamExt as _;
 use http::{Method, Request, StatusCode, header};
 use muster_api::assets::{AssetServer, Assets};
 use muster_api::auth::bootstrap;
@@ -64,6 +65,8 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: http::HeaderMap,
     pub bytes: Vec<u8>,
+    /// It ended before its end.
+    pub broken_off: bool,
 }
 
 impl Answer {
@@ -192,8 +195,16 @@ impl Api {
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let bytes = to_bytes(body, 16 << 20).await.unwrap().to_vec();
-        Answer { status: parts.status, headers: parts.headers, bytes }
+        let (mut bytes, mut broken_off) = (Vec::new(), false);
+        let mut pieces = body.into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(piece) => bytes.extend_from_slice(&piece),
+                Err(_) => broken_off = true,
+            }
+            assert!(bytes.len() <= 16 << 20, "an answer without end");
+        }
+        Answer { status: parts.status, headers: parts.headers, bytes, broken_off }
     }
 
     /// A request with a token (if any) and a JSON body (if not null).

@@ -137,3 +137,30 @@ async fn why_a_hunt_paused_itself_tells_no_counts_of_others() {
     api.post(&api.root, &format!("{path}/pause"), words).await.expect(204);
     assert_eq!(reason(&dee, hunts[0]).await, "paused by local: lunch: 12 people");
 }
+
+#[tokio::test]
+async fn policies_and_schedules_name_no_labels_of_others() {
+    let api = Api::start().await;
+    api.endpoint("dev-1", true, "dev").await;
+    api.endpoint("board-1", true, "board").await;
+    let policy = json!({"name": "p", "query": "SELECT 1", "labels": ["board", "dev"],
+        "exclude_labels": ["board"]});
+    let policy = api.post(&api.root, "/v1/policies", policy).await.expect(201);
+    assert_eq!(policy["labels"], json!(["board", "dev"]));
+    let schedule = json!({"name": "uptime", "query": "SELECT * FROM uptime",
+        "labels_in": ["dev", "board"], "labels_out": ["board"]});
+    let schedule = api.post(&api.root, "/v1/schedules", schedule).await.expect(201);
+    let dee = api.user("dee", json!([{"role": "administrator", "labels": ["dev"]}])).await;
+    let paths = [
+        "/v1/policies".to_owned(),
+        format!("/v1/policies/{}", policy["no"]),
+        "/v1/schedules".to_owned(),
+        format!("/v1/schedules/{}", schedule["no"]),
+    ];
+    for path in paths {
+        let seen = api.get(&dee, &path).await.expect(200).to_string();
+        assert!(seen.contains(r#"["dev"]"#) && !seen.contains("board"), "{path}: {seen}");
+        let whole = api.get(&api.root, &path).await.expect(200).to_string();
+        assert_eq!(whole.matches("\"board\"").count(), 2, "{path}: {whole}");
+    }
+}

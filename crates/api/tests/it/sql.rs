@@ -84,6 +84,33 @@ async fn rows_come_in_the_asked_form() {
     assert_eq!(records[0]["details"]["rows"], 3);
 }
 
+/// Who did not say how many rows it wants does not take a cut answer for a whole one.
+#[tokio::test]
+async fn an_answer_that_is_longer_than_allowed_is_broken_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = child(ANSWERS, dir.path());
+    let api = Api::with(move |with| {
+        answers(with);
+        with.sql.rows = 2;
+    })
+    .await;
+    let cut = ask(&api, "json", json!({"sql": "SELECT 1"})).await.expect(200);
+    assert_eq!((&cut["row_count"], &cut["truncated"]), (&json!(2), &json!(true)));
+    for format in ["ndjson", "csv", "arrow"] {
+        for asked in [None, Some(9)] {
+            let question = json!({"sql": "SELECT 1", "rows": asked});
+            let answer = ask(&api, format, question).await;
+            assert!(answer.broken_off, "{format} {asked:?}");
+            assert_eq!(answer.headers["muster-rows-max"], "2");
+        }
+        let wanted = ask(&api, format, json!({"sql": "SELECT 1", "rows": 2})).await;
+        assert!(!wanted.broken_off, "{format}: it has what was asked for");
+        assert!(!wanted.headers.contains_key("muster-rows-max"));
+    }
+    let lines = ask(&api, "ndjson", json!({"sql": "SELECT 1"})).await;
+    assert_eq!(lines.bytes.iter().filter(|byte| **byte == b'\n').count(), 2, "what there is comes");
+}
+
 #[tokio::test]
 async fn a_refusal_and_a_death_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
@@ -122,6 +149,41 @@ async fn a_child_is_killed_at_its_deadline_and_when_the_asker_leaves() {
     assert!(first.starts_with(b"{\"pid\":1"));
     drop(body);
     gone(&pid_file).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_keeps_others_waiting_until_its_time_is_up() {
+    let dir = tempfile::tempdir().unwrap();
+    // More than fits between the child and a reader.
+    let numbers: arrow::array::ArrayRef = Arc::new(Int64Array::from_iter_values(0..200_000));
+    let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+    let answers = child_with(ANSWERS, dir.path(), &batch);
+    let api = Api::with(|with| {
+        answers(with);
+        with.sql.concurrent = 1;
+    })
+    .await;
+    let body = json!({"sql": "SELECT 1", "timeout_seconds": 1});
+    let asked = request(&api.root, http::Method::POST, "/v1/sql?format=arrow", &body);
+    let stopped = api.router.clone().oneshot(asked).await.unwrap();
+    assert_eq!(stopped.status(), 200);
+    let next = ask(&api, "json", json!({"sql": "SELECT 2", "rows": 1}));
+    let next = tokio::time::timeout(Duration::from_secs(10), next).await.expect("the slot");
+    assert_eq!(next.expect(200)["rows"], json!([{"n": 0}]));
+    let records = api.audited("operation=sql").await;
+    let first = records.iter().find(|record| record["details"]["query"] == "SELECT 1").unwrap();
+    assert_eq!(first["details"]["code"], "query_timeout", "{first}");
+    // What was on its way comes, and then not an end that would look like a good one.
+    let mut body = stopped.into_body();
+    let mut pieces = 0;
+    let broken = loop {
+        match body.frame().await {
+            Some(Ok(_)) => pieces += 1,
+            Some(Err(_)) => break true,
+            None => break false,
+        }
+    };
+    assert!(broken && pieces > 0, "{pieces} pieces");
 }
 
 async fn gone(pid_file: &std::path::Path) {
@@ -240,4 +302,109 @@ async fn who_joins_late_gets_the_stored_rows_and_the_end() {
     let end = seen.split("event: end").nth(1).unwrap();
     assert!(end.contains(r#""state":"stopped""#) && end.contains(r#""row_count":3"#), "{end}");
     assert!(end.contains(r#""cancelled":1"#), "{end}");
+}
+
+/// Follows a hunt; the stream is read from the answer's body.
+async fn follow(api: &Api, token: &str, no: &Value) -> http::Response<axum::body::Body> {
+    let path = format!("/v1/hunts/{no}/live");
+    let request = request(token, http::Method::GET, &path, &Value::Null);
+    api.router.clone().oneshot(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_account_follows_so_many_hunts_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::with(child("exit 1", dir.path())).await;
+    api.endpoint("dev-1", true, "").await;
+    let ana = api.user("ana", json!([{"role": "viewer"}])).await;
+    let made = api.post(&api.root, "/v1/hunts", json!({"query": "SELECT 1"})).await.expect(201);
+    let no = &made["no"];
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        let stream = follow(&api, &ana, no).await;
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    let path = format!("/v1/hunts/{no}/live");
+    let answer = api.get(&ana, &path).await;
+    assert!(answer.headers.contains_key("retry-after"));
+    answer.refused(429, "too_many_requests");
+    assert_eq!(follow(&api, &api.root, no).await.status(), 200, "another account");
+    drop(streams.pop());
+    let again = async {
+        while follow(&api, &ana, no).await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), again).await.expect("the place of the first");
+}
+
+#[tokio::test]
+async fn who_is_disabled_stops_following_a_busy_hunt() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::with(child("exit 1", dir.path())).await;
+    api.endpoint("dev-1", true, "").await;
+    let ana = api.user("ana", json!([{"role": "viewer"}])).await;
+    let made = api.post(&api.root, "/v1/hunts", json!({"query": "SELECT 1"})).await.expect(201);
+    let no = &made["no"];
+    let hunt = HuntNo(no.as_u64().unwrap());
+    let mut body = follow(&api, &ana, no).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    api.post(&api.root, "/v1/users/ana/disable", Value::Null).await.expect(204);
+    // More comes than is read, so that there is a hint whenever it looks.
+    let read = async {
+        let mut pos = 0;
+        loop {
+            for _ in 0..8 {
+                let hint = json!({"shard": 1, "pos": pos, "agent": 1, "rows": [{"a": pos}]});
+                api.bus.publish(Topic::Live(hunt), hint.to_string().into());
+                pos += 1;
+            }
+            if body.frame().await.is_none() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("the end of the stream");
+    let ended = async {
+        loop {
+            let records = api.audited("operation=hunts.live").await;
+            if let Some(record) = records.first() {
+                break record["details"]["ended_by"].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(5), ended).await.expect("its record");
+    assert_eq!(ended, "signedout");
+}
+
+#[tokio::test]
+async fn what_hints_told_before_the_end_comes_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::with(child("exit 1", dir.path())).await;
+    api.endpoint("dev-1", true, "").await;
+    let made = api.post(&api.root, "/v1/hunts", json!({"query": "SELECT 1"})).await.expect(201);
+    let no = &made["no"];
+    let mut body = follow(&api, &api.root, no).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    // More than waits for a reader, so that some still wait as hints when the end is known.
+    for pos in 0..40 {
+        let end = json!({"outcome": "failed", "message": "no such table"});
+        let hint = json!({"shard": 1, "pos": pos, "agent": 1, "rows": [{"a": pos}], "end": end});
+        api.bus.publish(Topic::Live(HuntNo(no.as_u64().unwrap())), hint.to_string().into());
+    }
+    api.post(&api.root, &format!("/v1/hunts/{no}/stop"), Value::Null).await.expect(204);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let mut seen = String::new();
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            seen.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read).await.expect("the end");
+    let (before, _) = seen.split_once("event: end").expect("an end");
+    let count = |what: &str| before.matches(what).count();
+    assert_eq!((count("no such table"), count("event: rows")), (40, 40));
 }

@@ -194,7 +194,7 @@ pub async fn list(catalog: &Catalog) -> Result<Vec<Rule>, Error> {
     catalog.fetch_all(&ALL, args![]).await?.iter().map(read).collect()
 }
 
-/// What a rule changed, newest first, before `before`.
+/// What a rule changed, newest first, before `before`; perhaps without that of the last seconds.
 ///
 /// # Errors
 /// When the catalog fails.
@@ -204,7 +204,7 @@ pub async fn history(
     before: i64,
     limit: u32,
 ) -> Result<Vec<RuleChange>, Error> {
-    let rows = catalog.fetch_all(&HISTORY, args![label, before, limit]).await?;
+    let rows = catalog.stale().fetch_all(&HISTORY, args![label, before, limit]).await?;
     let read = |row: &Row| {
         Ok(RuleChange {
             change: row.get("change")?,
