@@ -179,8 +179,7 @@ async fn once(
     let found = match place {
         Place::ByMachine => endpoint_of(&mut tx, org, enrol).await?,
         Place::CloneOf(of) => {
-            let original = tx.fetch_optional(&sql::AGENT_EXISTS, args![org, of]).await?;
-            original.ok_or(EnrolError::NoOriginal(of))?;
+            check_original(&mut tx, org, of).await?;
             None
         }
     };
@@ -188,6 +187,7 @@ async fn once(
         Some(endpoint) => endpoint,
         None => new_endpoint(&mut tx, org, enrol, now, change).await?,
     };
+    let labelled = found.is_none().then_some(endpoint);
     let clone_of = match place {
         Place::ByMachine => None,
         Place::CloneOf(of) => Some(of),
@@ -196,10 +196,20 @@ async fn once(
     insert_agent(&mut tx, org, enrol, Placed { agent, endpoint, clone_of, secret_no, now, change })
         .await?;
     if let Some(grant) = &grant {
-        use_secret(&mut tx, grant, endpoint, now, change).await?;
+        use_secret(&mut tx, grant, labelled, now, change).await?;
     }
     tx.commit().await?;
     Ok(Enrolled { agent, endpoint, org, is_new: true })
+}
+
+/// Whether an agent may be copied: one that was removed or shut out does not come back by a copy.
+async fn check_original(tx: &mut Tx, org: OrgId, of: AgentNo) -> Result<(), EnrolError> {
+    let row = tx.fetch_optional(&sql::FIND_ORIGINAL, args![org, of]).await?;
+    let state: String = row.ok_or(EnrolError::NoOriginal(of))?.get("state")?;
+    if state != AgentState::Active.as_str() {
+        return Err(EnrolError::Blocked(of));
+    }
+    Ok(())
 }
 
 fn known(row: &muster_catalog::Row, org: OrgId) -> Result<Enrolled, EnrolError> {
@@ -276,15 +286,20 @@ async fn insert_agent(
     Ok(())
 }
 
+/// Counts a secret's use and gives its labels to `made`, the endpoint that this enrolment made if it
+/// made one. Labels give people access, and a machine's identity is only what the agent says: one that
+/// was there before keeps the labels it has.
 async fn use_secret(
     tx: &mut Tx,
     grant: &SecretGrant,
-    endpoint: EndpointNo,
+    made: Option<EndpointNo>,
     now: Timestamp,
     change: i64,
 ) -> Result<(), EnrolError> {
-    for name in &grant.labels {
-        labels::put_member(tx, grant.org, name, endpoint, now, change).await?;
+    if let Some(endpoint) = made {
+        for name in &grant.labels {
+            labels::put_member(tx, grant.org, name, endpoint, now, change).await?;
+        }
     }
     tx.execute(&sql::COUNT_USE, args![grant.no]).await?;
     Ok(())

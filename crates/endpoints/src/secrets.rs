@@ -39,7 +39,7 @@ pub struct EnrolSecret {
     pub no: i64,
     /// What it is for.
     pub name: String,
-    /// Labels given to the endpoints of those who use it.
+    /// Labels given to the endpoints that are made by its use.
     pub labels: Vec<String>,
     /// When it was made.
     pub created_at: Timestamp,

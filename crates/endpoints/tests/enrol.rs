@@ -95,6 +95,47 @@ async fn a_copied_machine_and_a_clone_get_their_own_endpoints() {
     assert!(snapshot.agents_of(apart).is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_was_removed_or_blocked_does_not_come_back_as_a_clone() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let catalog = &temp.catalog;
+        let removed = enrol(catalog, &native(1), NOW).await.unwrap();
+        let blocked = enrol(catalog, &native(2), NOW).await.unwrap();
+        delete_endpoint(catalog, ORG, removed.endpoint, NOW).await.unwrap();
+        set_agent_blocked(catalog, ORG, blocked.agent, true).await.unwrap();
+
+        let back = enrol_clone(catalog, removed.agent, &native(3), NOW).await;
+        assert!(matches!(back, Err(EnrolError::NoOriginal(no)) if no == removed.agent), "{back:?}");
+        let back = enrol_clone(catalog, blocked.agent, &native(3), NOW).await;
+        assert!(matches!(back, Err(EnrolError::Blocked(no)) if no == blocked.agent), "{back:?}");
+        assert_eq!(directory(catalog).await.snapshot().agents(ORG).count(), 2);
+
+        set_agent_blocked(catalog, ORG, blocked.agent, false).await.unwrap();
+        assert!(enrol_clone(catalog, blocked.agent, &native(3), NOW).await.unwrap().is_new);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_gives_no_labels_to_an_endpoint_that_was_there_before() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let catalog = &temp.catalog;
+        let first = enrol(catalog, &native(1), NOW).await.unwrap();
+        let new =
+            NewSecret { name: "mine".into(), labels: vec!["mine".into()], ..NewSecret::default() };
+        let (_, text) = create_secret(catalog, ORG, &new, "eve", NOW).await.unwrap();
+        // Whoever says to be that machine joins it, and sees no more of it than before.
+        let kind = AgentKind::Osquery;
+        let joins = Enrol { kind, secret: Some(text.clone()), ..native(1) };
+        let joined = enrol(catalog, &joins, NOW).await.unwrap();
+        assert_eq!((joined.endpoint, joined.is_new), (first.endpoint, true));
+        let fresh = enrol(catalog, &Enrol { secret: Some(text), ..native(2) }, NOW).await.unwrap();
+        let snapshot = directory(catalog).await.snapshot();
+        let members: Vec<_> = snapshot.label(ORG, "mine").unwrap().members.iter().collect();
+        assert_eq!(members, [fresh.endpoint.0]);
+        assert_eq!(list_secrets(catalog, ORG).await.unwrap()[0].uses, 2);
+    }
+}
+
 #[tokio::test]
 async fn a_secret_is_good_until_it_is_revoked_or_expires_and_gives_labels() {
     for temp in TempCatalog::both().await.unwrap() {

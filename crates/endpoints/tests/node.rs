@@ -168,6 +168,30 @@ async fn copies_under_identifiers_of_their_own_do_not_share_an_endpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_gives_its_labels_only_to_an_endpoint_it_made() {
+    for rig in Rig::all().await {
+        let there = muster_endpoints::enrol(rig.catalog(), &common::native(1), NOW).await.unwrap();
+        let new = NewSecret { labels: vec!["mine".into()], ..NewSecret::default() };
+        let (_, secret) = create_secret(rig.catalog(), ORG, &new, "eve", NOW).await.unwrap();
+        let with_machine = |identifier: &str, machine: Option<String>| {
+            let mut node = rig.node(identifier, identifier);
+            (node.enrol.machine, node.enrol.secret) = (machine, Some(secret.clone()));
+            node
+        };
+        // Whoever says to be that machine joins it, and sees no more of it than before.
+        let joins = with_machine("a", common::native(1).machine);
+        let joined = rig.enrol_at(&joins, NOW).await.unwrap();
+        assert_eq!(joined.enrolled.endpoint, there.endpoint);
+        let fresh = rig.enrol_at(&with_machine("b", None), NOW).await.unwrap();
+        // A copy of the first has an endpoint of its own.
+        let copy = rig.enrol_at(&with_machine("c", joins.enrol.machine), NOW).await.unwrap();
+        let snapshot = directory(rig.catalog()).await.snapshot();
+        let members: Vec<_> = snapshot.label(ORG, "mine").unwrap().members.iter().collect();
+        assert_eq!(members, [fresh.enrolled.endpoint.0, copy.enrolled.endpoint.0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_bound_to_its_environment_and_its_certificate() {
     for rig in Rig::all().await {
         let node = rig.node("host-1", "a");

@@ -223,23 +223,24 @@ impl Asked {
     ) -> Result<NodeEnrolled, EnrolError> {
         let (org, now) = (self.grant.org, self.now);
         let mut enrol = Enrol { external_id, ..self.enrol.clone() };
-        let (endpoint, clone_of) = match clone_of {
+        let (found, clone_of) = match clone_of {
             Some(of) => (None, Some(of)),
             None => self.place(tx, last_heard).await?,
         };
         // A copy of a machine has its identity as well, and it must not lead back to it.
         enrol.machine = enrol.machine.filter(|_| clone_of.is_none());
         let agent = AgentNo(number(tx.bump("number/agent").await?)?);
-        let endpoint = match endpoint {
+        let endpoint = match found {
             Some(endpoint) => endpoint,
             None => new_endpoint(tx, org, &enrol, now, change).await?,
         };
+        let labelled = found.is_none().then_some(endpoint);
         let secret_no = Some(self.grant.no);
         let placed = Placed { agent, endpoint, clone_of, secret_no, now, change };
         insert_agent(tx, org, &enrol, placed).await?;
         let issued_at = whole_seconds(now);
         tx.execute(&sql::ISSUE_KEY, args![agent, &self.instance, issued_at, change]).await?;
-        use_secret(tx, &self.grant, endpoint, now, change).await?;
+        use_secret(tx, &self.grant, labelled, now, change).await?;
         Ok(self.done(agent, endpoint, issued_at, clone_of, true))
     }
 

@@ -4,7 +4,10 @@ muster_catalog::statements! {
     pub(super) FIND_AGENT = "SELECT no, endpoint_no, state
         FROM agent
         WHERE org = $1 AND kind = $2 AND external_id = $3";
-    pub(super) AGENT_EXISTS = "SELECT no FROM agent WHERE org = $1 AND no = $2";
+    /// One that is retired is gone, though its row stays.
+    pub(super) FIND_ORIGINAL = "SELECT state
+        FROM agent
+        WHERE org = $1 AND no = $2 AND state <> 'retired' AND deleted_at IS NULL";
     /// An agent of the same kind under another host name means a copied machine: no match.
     pub(super) FIND_ENDPOINT = "SELECT no
         FROM endpoint
