@@ -158,7 +158,7 @@ pub(crate) fn recruited_have_ended(entry: &Entry, snapshot: &Snapshot) -> bool {
 /// Endpoints in the scope without a task. Once the hunt has ended nobody joins it: neither endpoints
 /// that appear later, nor, for a scope that asks who is online, anybody at all.
 fn unrecruited(entry: &Entry, snapshot: &Snapshot, scope: &RoaringBitmap) -> RoaringBitmap {
-    let mut left = scope - recruited_endpoints(entry, snapshot);
+    let mut left = scope - recruited_endpoints(entry, snapshot).0;
     if let Some(ended_at) = entry.def.ended_at {
         if entry.def.scope.online && entry.def.kind == HuntKind::Live {
             return RoaringBitmap::new();
@@ -170,8 +170,17 @@ fn unrecruited(entry: &Entry, snapshot: &Snapshot, scope: &RoaringBitmap) -> Roa
     left
 }
 
-/// The endpoints of all recruited agents.
-pub(crate) fn recruited_endpoints(entry: &Entry, snapshot: &Snapshot) -> RoaringBitmap {
-    let agents = entry.recruited.iter().filter_map(|no| snapshot.agent(AgentNo(no)));
-    agents.map(|agent| agent.endpoint.0).collect()
+/// The endpoints of all recruited agents, and the agents among them that the snapshot does not have.
+pub(crate) fn recruited_endpoints(
+    entry: &Entry,
+    snapshot: &Snapshot,
+) -> (RoaringBitmap, RoaringBitmap) {
+    let (mut endpoints, mut unknown) = (RoaringBitmap::new(), RoaringBitmap::new());
+    for no in &*entry.recruited {
+        match snapshot.agent(AgentNo(no)) {
+            Some(agent) => endpoints.insert(agent.endpoint.0),
+            None => unknown.insert(no),
+        };
+    }
+    (endpoints, unknown)
 }

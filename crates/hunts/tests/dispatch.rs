@@ -6,17 +6,19 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use common::{World, fleet, hunt};
-use muster_endpoints::delete_endpoint;
+use muster_endpoints::{AgentReport, Enrol, delete_endpoint, enrol, join_agent};
 use muster_hunts::{HuntKind, HuntState, Limits, resume};
 use muster_testkit::TempCatalog;
 use muster_types::{
-    Access, AgentNo, AgentSet, Body, EndpointNo, HuntNo, OrgId, Outcome, Shard, TaskFact, Timestamp,
+    Access, AgentKind, AgentNo, AgentSet, Body, EndpointNo, HuntNo, OrgId, Outcome, Shard,
+    TaskFact, Timestamp,
 };
 
 const ORG: OrgId = OrgId::DEFAULT;
 
 muster_catalog::statements! {
     WAVES = "SELECT agents, agent_count, committed_at FROM hunt_wave WHERE hunt_no = $1 ORDER BY wave";
+    REMOVE = "DELETE FROM agent WHERE no = $1";
 }
 
 /// Agents of each wave, with its time in microseconds.
@@ -198,6 +200,64 @@ async fn endpoints_that_come_later_take_part_and_deleted_ones_are_retired() {
     let outcomes = world.hunts.outcomes(no, &Access::all(ORG)).await.unwrap().unwrap();
     assert_eq!(outcomes.len(), 9);
     assert_eq!(outcomes[2].outcome, Outcome::Retired);
+}
+
+/// What another agent says, that is put on an endpoint which has one.
+fn joining() -> Enrol {
+    Enrol {
+        org: ORG,
+        kind: AgentKind::Native,
+        external_id: "joining".into(),
+        public_key: None,
+        machine: None,
+        report: AgentReport::default(),
+        secret: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_not_known_here_yet_keeps_others_of_its_endpoint_from_being_recruited() {
+    for temp in TempCatalog::both().await.unwrap() {
+        fleet(&temp.catalog, 2).await;
+        // The dispatcher's instance, whose directory is behind from here on.
+        let late = World::open(&temp).await;
+        late.online([1]);
+        let second = enrol(&temp.catalog, &joining(), Timestamp(2)).await.unwrap();
+        assert!(join_agent(&temp.catalog, ORG, second.agent, EndpointNo(1)).await.unwrap());
+        let asks = World::open(&temp).await;
+        asks.online([second.agent.0]);
+        let no = asks.hunts.create(&hunt(HuntKind::Collection, quick())).await.unwrap();
+        let first = waves(&asks, no).await;
+        assert_eq!(first[0].0, AgentSet::from_iter([second.agent]));
+
+        late.hunts.refresh().await.unwrap();
+        assert!(late.directory.snapshot().agent(second.agent).is_none());
+        let mut dispatcher = late.dispatcher(1);
+        dispatcher.round().await;
+        assert_eq!(waves(&late, no).await, first, "its endpoint has its agent");
+        assert!(late.directory.snapshot().agent(second.agent).is_some());
+        // Others are recruited as ever.
+        late.online([2]);
+        dispatcher.round().await;
+        assert_eq!(waves(&late, no).await[1].0, AgentSet::from_iter([AgentNo(2)]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_in_no_catalog_any_more_holds_nobody_up() {
+    let temp = TempCatalog::sqlite().await.unwrap();
+    fleet(&temp.catalog, 3).await;
+    let world = World::open(&temp).await;
+    world.online([3]);
+    let no = world.hunts.create(&hunt(HuntKind::Collection, quick())).await.unwrap();
+    let mut tx = world.catalog.begin(muster_catalog::Priority::Api).await.unwrap();
+    tx.execute(&REMOVE, muster_catalog::args![AgentNo(3)]).await.unwrap();
+    tx.commit().await.unwrap();
+    let after = World::open(&temp).await;
+    after.online([1, 2]);
+    let mut dispatcher = after.dispatcher(1);
+    dispatcher.round().await;
+    assert_eq!(waves(&after, no).await[1].0, AgentSet::from_iter([AgentNo(1), AgentNo(2)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use muster_catalog::Error;
 use muster_cluster::{Held, Job};
 use muster_stream::Stream;
-use muster_types::{Epoch, HuntNo, Record};
+use muster_types::{AgentNo, Epoch, HuntNo, Record};
 use roaring::RoaringBitmap;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -58,6 +58,8 @@ struct Pending {
     /// Whose agents are recruited, as of this wave and version of the directory.
     recruited: RoaringBitmap,
     recruited_from: Option<(u64, i64)>,
+    /// Recruited agents that the directory did not have even when it was asked for all there is.
+    gone: RoaringBitmap,
     /// The last wave of a paced hunt.
     waved: Option<Instant>,
 }
@@ -165,7 +167,7 @@ impl Dispatcher {
             self.pause(entry, epoch, &reason).await?;
             return Ok(Look::Stale);
         }
-        let pending = self.pending(entry);
+        let Some(pending) = self.pending(entry).await? else { return Ok(Look::Stale) };
         let look = self.recruit(entry, epoch, &pending).await?;
         if look == Look::Quiet && self.is_over(entry, &pending) {
             self.finish(entry, epoch).await?;
@@ -175,8 +177,9 @@ impl Dispatcher {
     }
 
     /// Endpoints in scope that are not recruited, by endpoint: another agent of a recruited one does not
-    /// count.
-    fn pending(&mut self, entry: &Entry) -> RoaringBitmap {
+    /// count. `None` when that cannot be told: an agent was recruited elsewhere before the directory here had it,
+    /// so its endpoint is not known. The directory is asked then, and nobody is recruited in this look.
+    async fn pending(&mut self, entry: &Entry) -> Result<Option<RoaringBitmap>, Error> {
         let inner = &self.hunts.inner;
         let snapshot = inner.directory.snapshot();
         // A scope that may ask for presence or the time changes without the directory, but not
@@ -188,17 +191,26 @@ impl Dispatcher {
         let known = self.pending.entry(entry.def.no).or_default();
         let old = volatile && known.made_at.is_none_or(|at| at.elapsed() >= BUSY);
         if old || known.made_from != made_from {
-            known.made_at = Some(Instant::now());
             let from = Some((entry.wave, snapshot.version()));
             if known.recruited_from != from {
-                known.recruited = recruited_endpoints(entry, &snapshot);
+                let (recruited, unknown) = recruited_endpoints(entry, &snapshot);
+                let unknown = unknown - &known.gone;
+                if !unknown.is_empty() {
+                    let snapshot = inner.directory.refresh().await?;
+                    // An agent is committed before its wave: one that is not there now never will be.
+                    let is_gone = |no: &u32| snapshot.agent(AgentNo(*no)).is_none();
+                    known.gone.extend(unknown.iter().filter(is_gone));
+                    return Ok(None);
+                }
+                known.recruited = recruited;
                 known.recruited_from = from;
             }
             let (recruited, presence) = (&known.recruited, &inner.presence);
             known.endpoints = inner.scopes.waiting(&entry.def, recruited, &snapshot, presence);
             known.made_from = made_from;
+            known.made_at = Some(Instant::now());
         }
-        known.endpoints.clone()
+        Ok(Some(known.endpoints.clone()))
     }
 
     /// Appends what the dispatcher has to say of tasks that never reach an agent.
