@@ -51,6 +51,8 @@ impl Recent {
 
 impl State {
     fn turn(&mut self, time: Duration, now: Timestamp) {
+        // A clock that was set back: what is remembered must not stay until it has caught up.
+        self.since = self.since.min(now);
         let age = now.since(self.since);
         if age >= time || self.current.len() >= GENERATION_MAX {
             self.previous = std::mem::take(&mut self.current);
@@ -77,5 +79,16 @@ mod tests {
         recent.insert(agent, task, at(59));
         assert!(recent.contains(agent, task, at(118)));
         assert!(!recent.contains(agent, task, at(240)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nothing_for_longer() {
+        let recent = Recent::new(Duration::from_secs(60));
+        let (agent, task) = (AgentNo(1), TaskId { hunt: HuntNo(1), attempt: 1 });
+        let at = |seconds| Timestamp(1_000_000_000_000).plus(Duration::from_secs(seconds));
+        recent.insert(agent, task, at(86_400));
+        assert!(recent.contains(agent, task, at(0)), "a day back");
+        assert!(recent.contains(agent, task, at(59)));
+        assert!(!recent.contains(agent, task, at(120)));
     }
 }

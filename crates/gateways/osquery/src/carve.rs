@@ -65,6 +65,8 @@ impl Osquery {
         let now = self.clock.now();
         // Blocks come as they are.
         post.is_gzip = false;
+        // Nor with a key: one in the header is nobody's until it is judged.
+        post.key = None;
         let uploads = self.uploads.clone();
         let (mut post, read) = self
             .read_off(post, 0, move |post| -> Result<_, Refusal> {

@@ -11,7 +11,7 @@ use muster_schedules::Rendered;
 use crate::Osquery;
 use crate::auth::{Caller, header_key};
 use crate::capabilities;
-use crate::packed::{Name, Packed};
+use crate::packed::{Name, Packed, packed};
 use crate::refusal::{Refusal, with};
 
 /// The etag an agent sent, as far as it matters.
@@ -91,10 +91,15 @@ impl Osquery {
             Ok(caller) => caller,
             Err(refusal) => return Called::Ready(refusal.answer()),
         };
-        Called::Ready(match self.configs.yara_rules(caller.node.org, name) {
-            Some(rules) => Answer { content_type: "text/plain", ..with(rules) },
-            None => Answer::new(404, answer::error("there are no YARA rules of this name")),
-        })
+        let Some(rules) = self.configs.yara_rules(caller.node.org, name) else {
+            let none = answer::error("there are no YARA rules of this name");
+            return Called::Ready(Answer::new(404, none));
+        };
+        let answer = Answer { content_type: "text/plain", ..with(rules) };
+        match request.head.accepts_gzip {
+            true => self.in_time(async move { Ok(packed(answer).await) }),
+            false => Called::Ready(answer),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_codec_osquery::{EnrolRequest, HostDetails, answer};
 use muster_endpoints::{
@@ -34,7 +34,10 @@ impl Osquery {
         let address = post.source.address;
         let enrolled = self.enrolled(&post, environment).await.inspect_err(|refusal| {
             self.metrics.refused_by(muster_types::AgentKind::Osquery, Counted::Enrolment);
-            tracing::debug!(%address, %refusal, "enrolment refused");
+            if let Some(left_out) = self.refusals.turn(Instant::now()) {
+                let reason = reason(refusal);
+                tracing::warn!(%address, reason, left_out, "osquery enrolment refused");
+            }
         })?;
         Ok(with(answer::enrolled(&self.keys.issue(&enrolled.key))))
     }
@@ -151,6 +154,15 @@ fn renewed(known: &Agent, said: &AgentReport) -> AgentReport {
     }
 }
 
+/// Why an enrolment was refused, for the log. What is wrong with a body that cannot be read may quote it, and the
+/// secret with it.
+fn reason(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Malformed(_) => "it cannot be read, or does not say whose it is".to_owned(),
+        refusal => refusal.to_string(),
+    }
+}
+
 fn refusal(error: EnrolError) -> Refusal {
     match error {
         EnrolError::Secret => Refusal::NotAllowed(
@@ -164,5 +176,21 @@ fn refusal(error: EnrolError) -> Refusal {
             tracing::error!(%error, "an enrolment could not be stored");
             Refusal::later("the server cannot store this now", Duration::from_secs(10))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_refusal_quotes_no_secret() {
+        for body in [r#""mes_secret""#, r#"{"host_details": "mes_secret"}"#] {
+            let error = EnrolRequest::parse(body.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("mes_secret"), "what the agent itself is told");
+            assert!(!reason(&error.into()).contains("mes_secret"));
+        }
+        let told = reason(&refusal(EnrolError::Secret));
+        assert!(told.contains("secret is unknown, expired, revoked"), "{told}");
     }
 }

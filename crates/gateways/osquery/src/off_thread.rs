@@ -1,6 +1,5 @@
 //! Reading bodies where it does not hold up others.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use muster_gateway::{Offer, Refusal as Counted};
@@ -30,8 +29,9 @@ impl Post {
 
 impl Osquery {
     /// Reads a body of which `keep` bytes are kept unpacked, on another thread when that takes long.
-    /// As many at a time as there are cores, others wait their turn; what is packed takes room for
-    /// all that may come out of it.
+    /// There are so many places, see [`Readers`](crate::readers::Readers), and others wait their turn: a post
+    /// with a key in its header, which must be judged by then, among its like. What is packed takes room
+    /// for all that may come out of it.
     pub(crate) async fn read_off<T: Send + 'static>(
         &self,
         mut post: Post,
@@ -43,14 +43,20 @@ impl Osquery {
             let done = read(&post);
             return Ok((post, done));
         }
-        let turn = Arc::clone(&self.readers).acquire_owned().await;
+        let busy = || {
+            self.metrics.refused_by(muster_types::AgentKind::Osquery, Counted::Budget);
+            Refusal::later("busy", Duration::from_secs(5))
+        };
+        let turn = match post.key {
+            Some(_) => self.readers.known().await,
+            None => self.readers.stranger().await.ok_or_else(busy)?,
+        };
         if post.is_gzip {
             let budget = self.admissions.budget();
             let budget = if post.key.is_some() { budget } else { budget.strangers() };
             let room = post.body.len() + keep;
             if !budget.try_grow(&mut post.permit, room) {
-                self.metrics.refused_by(muster_types::AgentKind::Osquery, Counted::Budget);
-                return Err(Refusal::later("busy", Duration::from_secs(5)));
+                return Err(busy());
             }
         }
         let work = tokio::task::spawn_blocking(move || {

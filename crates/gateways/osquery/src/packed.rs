@@ -6,10 +6,13 @@ use std::io::Write as _;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use muster_gateway::http::Answer;
 use parking_lot::Mutex;
 
 /// Smaller answers are not worth it.
 const PACKED_FROM: usize = 2 << 10;
+/// Larger ones are packed on a thread of their own: smaller ones take well below a millisecond.
+const ASIDE_FROM: usize = 32 << 10;
 /// Documents kept packed; when there are more, all are packed anew.
 const KEPT_MAX: usize = 64;
 
@@ -32,9 +35,7 @@ impl Packed {
 
     /// Packs a document and keeps it. Takes milliseconds for a large one.
     pub(crate) fn pack(&self, name: Name, body: &[u8]) -> std::io::Result<Bytes> {
-        let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-        packer.write_all(body)?;
-        let packed = Bytes::from(packer.finish()?);
+        let packed = gzip(body, Compression::default())?;
         let mut kept = self.0.lock();
         if kept.len() >= KEPT_MAX {
             kept.clear();
@@ -42,4 +43,28 @@ impl Packed {
         kept.insert(name, packed.clone());
         Ok(packed)
     }
+}
+
+/// An answer of one agent's own, packed if it is worth it. What cannot be packed goes as it is: packing is a
+/// favour.
+pub(crate) async fn packed(answer: Answer) -> Answer {
+    if !Packed::is_worth_it(&answer.body) {
+        return answer;
+    }
+    let body = answer.body.clone();
+    let pack = move || gzip(&body, Compression::fast()).ok();
+    let packed = match answer.body.len() {
+        ..ASIDE_FROM => pack(),
+        _ => tokio::task::spawn_blocking(pack).await.ok().flatten(),
+    };
+    match packed {
+        Some(body) => Answer { body, is_gzip: true, ..answer },
+        None => answer,
+    }
+}
+
+fn gzip(body: &[u8], level: Compression) -> std::io::Result<Bytes> {
+    let mut packer = GzEncoder::new(Vec::with_capacity(body.len() / 4), level);
+    packer.write_all(body)?;
+    packer.finish().map(Bytes::from)
 }

@@ -12,6 +12,7 @@ use muster_types::{TaskId, Timestamp};
 use crate::auth::{Caller, header_key};
 use crate::capabilities;
 use crate::deps::{DueQuestions, Question};
+use crate::packed::packed;
 use crate::refusal::{Refusal, with};
 use crate::{Osquery, vitals};
 
@@ -36,13 +37,14 @@ impl Osquery {
         if due.is_none() && !said_off && !self.hunts.has_work(caller.node.agent) {
             return Called::Ready(with(answer::NO_QUERIES));
         }
-        let state = Arc::clone(self);
+        let (state, accepts_gzip) = (Arc::clone(self), request.head.accepts_gzip);
         self.in_time(async move {
             if let Some(agent) = known.as_deref().filter(|_| said_off) {
                 // It asks, so its flag was changed since it was reported.
                 state.note(agent, &capabilities::distributed_on(agent)).await;
             }
-            Ok(state.work(&caller, due).await)
+            let answer = state.work(&caller, due).await;
+            Ok(if accepts_gzip { packed(answer).await } else { answer })
         })
     }
 

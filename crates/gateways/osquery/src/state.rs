@@ -10,10 +10,12 @@ use muster_gateway::{Admissions, AgentRef, Delivery, Ingest, Metrics};
 use muster_hunts::Hunts;
 use muster_types::{AgentNo, Clock};
 use muster_uploads::Uploads;
-use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::deps::{Configs, Details};
 use crate::packed::Packed;
+use crate::rarely::Rarely;
+use crate::readers::Readers;
 use crate::{Options, capabilities};
 
 /// What the osquery gateway is built from.
@@ -69,7 +71,9 @@ pub struct Osquery {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) packed: Packed,
     /// Places of those that read a body off the runtime's threads.
-    pub(crate) readers: Arc<Semaphore>,
+    pub(crate) readers: Readers,
+    /// Refused enrolments that are told.
+    pub(crate) refusals: Rarely,
     turns: Box<[Mutex<()>]>,
 }
 
@@ -100,7 +104,8 @@ impl Osquery {
             clock: parts.clock,
             metrics: parts.metrics,
             packed: Packed::default(),
-            readers: Arc::new(Semaphore::new(cores)),
+            readers: Readers::new(cores),
+            refusals: Rarely::default(),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
         })
     }

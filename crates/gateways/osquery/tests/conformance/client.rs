@@ -1,8 +1,10 @@
 //! A client that does what osqueryd does: a new connection and a full handshake for every request, and
 //! no look at the status.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
@@ -29,6 +31,18 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)));
         assert!(value.is_object(), "{value}");
         value
+    }
+
+    /// The body, which must be packed with gzip, as it was before.
+    pub fn unpacked(&self) -> Vec<u8> {
+        assert!(self.is_packed(), "{}", self.head);
+        let mut plain = Vec::new();
+        GzDecoder::new(&*self.body).read_to_end(&mut plain).unwrap();
+        plain
+    }
+
+    pub fn is_packed(&self) -> bool {
+        self.head.to_ascii_lowercase().contains("content-encoding: gzip")
     }
 
     /// What the agent makes of it.

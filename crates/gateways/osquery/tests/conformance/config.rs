@@ -1,8 +1,5 @@
 //! Config (section 5) and YARA rules (section 9).
 
-use std::io::Read as _;
-
-use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use crate::client::{Means, Reply};
@@ -83,11 +80,8 @@ async fn config_is_gzip_only_for_agents_that_take_it() {
     assert!(plain.json()["schedule"]["q199"].is_object());
     for _ in 0..2 {
         let packed = rig.far.post(path, &body, &[("Accept-Encoding", "gzip")]).await;
-        assert!(packed.head.to_ascii_lowercase().contains("content-encoding: gzip"));
         assert!(packed.body.len() < plain.body.len() / 2);
-        let mut text = Vec::new();
-        GzDecoder::new(&*packed.body).read_to_end(&mut text).unwrap();
-        assert_eq!(text, plain.body);
+        assert_eq!(packed.unpacked(), plain.body);
     }
     rig.stop().await;
 }

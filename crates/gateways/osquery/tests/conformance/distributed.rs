@@ -13,6 +13,7 @@ use crate::client::Means;
 use crate::rig::Rig;
 
 const ME: AgentNo = AgentNo(1);
+const READ: &str = "/api/v1/osquery/distributed/read";
 const WRITE: &str = "/api/v1/osquery/distributed/write";
 
 fn task(hunt: HuntNo) -> TaskId {
@@ -64,6 +65,33 @@ async fn read_repeats_a_query_under_the_same_name_until_it_is_answered() {
     rig.clock.advance(Duration::from_secs(121));
     assert_eq!(rig.queries(&key).await, first);
     assert!(first.contains_key(&format!("h{hunt}")));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn read_is_gzip_only_for_agents_that_take_it_and_only_where_it_is_long() {
+    let rig = Rig::start().await;
+    let key = rig.enrol("host-1", "a").await;
+    let body = json!({"node_key": key}).to_string();
+    let read = async || {
+        rig.clock.advance(Duration::from_secs(121));
+        rig.far.post(READ, &body, &[("Accept-Encoding", "gzip")]).await
+    };
+    assert!(!read().await.is_packed(), "there is nothing to do");
+    // One that is packed at once, and one that is packed aside.
+    for (hunt, long) in [10, 1_000].into_iter().enumerate() {
+        let sql = format!("SELECT '{}' AS long", "0123456789".repeat(long * 30));
+        rig.ask(HuntKind::Hunt, &sql, &[ME]).await;
+        let packed = read().await;
+        let said: serde_json::Value = serde_json::from_slice(&packed.unpacked()).unwrap();
+        assert_eq!(said["queries"].as_object().unwrap().len(), hunt + 1);
+        assert!(said["queries"].as_object().unwrap().values().any(|asked| *asked == sql));
+        // The first is handed over once more with the second.
+        let left = [1, 3][hunt];
+        assert_eq!(rig.task_facts(left).await.len(), left, "it is known to have left");
+        let plain = rig.far.post(READ, &body, &[]).await;
+        assert!(!plain.is_packed());
+    }
     rig.stop().await;
 }
 
