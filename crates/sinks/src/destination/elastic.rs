@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::http::{Http, secret_header};
@@ -24,21 +25,39 @@ pub(crate) struct Elastic {
     headers: HeaderMap,
 }
 
+/// Bytes of an answer that are read, whatever was sent, and for each row besides: a status, and
+/// why the row was not taken.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+const ANSWER_BYTES_PER_ROW: usize = 1 << 10;
+
 #[derive(Deserialize)]
-struct Reply {
-    items: Vec<Item>,
+struct Reply<'a> {
+    #[serde(borrow)]
+    items: Vec<Item<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Item {
-    create: Created,
+struct Item<'a> {
+    #[serde(borrow)]
+    create: Created<'a>,
 }
 
+/// What became of one row. The error stays the text it is until its words are asked for: a tree of
+/// values takes many times its bytes.
 #[derive(Deserialize)]
-struct Created {
+struct Created<'a> {
     status: u16,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+/// The words of an error; what else there may be is not kept.
+#[derive(Default, Deserialize)]
+struct Cause {
+    #[serde(default, rename = "type")]
+    kind: String,
     #[serde(default)]
-    error: serde_json::Value,
+    reason: String,
 }
 
 impl Elastic {
@@ -79,7 +98,8 @@ impl Elastic {
             body.extend_from_slice(&event.body);
             body.push(b'\n');
         }
-        let answer = self.http.post(&self.url, self.headers.clone(), body).await?;
+        let max = ANSWER_BYTES_MAX + events.len() * ANSWER_BYTES_PER_ROW;
+        let answer = self.http.post(&self.url, self.headers.clone(), body, max).await?;
         match answer.judge() {
             Ok(()) => {}
             // Only its length can make a whole bulk one row's fault: each row is judged by itself.
@@ -88,7 +108,7 @@ impl Elastic {
             }
             Err(other) => return Err(other),
         }
-        let reply: Reply = serde_json::from_slice(&answer.body).map_err(|error| {
+        let reply: Reply<'_> = serde_json::from_slice(&answer.body).map_err(|error| {
             SendError::failed(format!("this is no answer to a bulk: {error}: {}", answer.quoted()))
         })?;
         if reply.items.len() != events.len() {
@@ -100,12 +120,14 @@ impl Elastic {
 }
 
 /// 409: it is there already. What concerns rights, the index or the load is no document's fault.
-fn judge(created: &Created) -> Verdict {
+fn judge(created: &Created<'_>) -> Verdict {
     let why = || {
-        let part = |name: &str| created.error[name].as_str().unwrap_or_default().to_owned();
-        match part("reason") {
-            reason if reason.is_empty() => format!("status {}", created.status),
-            reason => format!("{}: {reason}", part("type")),
+        // An error in words that are not known says no more than its status.
+        let cause = created.error.and_then(|error| serde_json::from_str(error.get()).ok());
+        let Cause { kind, reason } = cause.unwrap_or_default();
+        match reason.is_empty() {
+            true => format!("status {}", created.status),
+            false => format!("{kind}: {reason}"),
         }
     };
     match created.status {
@@ -120,4 +142,28 @@ fn index_word(table: &str) -> String {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
     let word = |c: char| Some(c.to_ascii_lowercase()).filter(|c| fits(*c)).unwrap_or('_');
     table.chars().map(word).take(180).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_in_words_that_are_not_known_says_its_status() {
+        let said = |error: &str| {
+            let item = format!(r#"{{"create": {{"status": 400{error}}}}}"#);
+            let Verdict::Refused(why) = judge(&serde_json::from_str::<Item>(&item).unwrap().create)
+            else {
+                panic!("{item}");
+            };
+            why
+        };
+        let known = r#", "error": {"type": "parsing", "more": [{"x": [1, {}]}], "reason": "no"}"#;
+        assert_eq!(said(known), "parsing: no");
+        let nothing = ["", r#", "error": null"#, r#", "error": "no""#, r#", "error": [[[7]]]"#];
+        let odd = [r#", "error": {"type": 7, "reason": {"x": 1}}"#, r#", "error": {"type": "x"}"#];
+        for error in nothing.iter().chain(&odd) {
+            assert_eq!(said(error), "status 400", "{error}");
+        }
+    }
 }

@@ -13,8 +13,8 @@ use url::Url;
 use super::{SendError, guard, tls};
 use crate::error::chain;
 
-/// Most of an answer that is read.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Most of an answer that is read where only its beginning matters.
+pub(crate) const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Most of an answer that is quoted.
@@ -76,12 +76,13 @@ impl Http {
         Ok(url)
     }
 
-    /// One POST, with its answer.
+    /// One POST, with its answer of at most so many bytes.
     pub(crate) async fn post(
         &self,
         url: &Url,
         headers: HeaderMap,
         body: Vec<u8>,
+        answer_bytes_max: usize,
     ) -> Result<Answer, SendError> {
         let request = self.client.post(url.clone()).headers(headers).body(body);
         // The URL may hold what nobody should read.
@@ -91,8 +92,9 @@ impl Http {
         let retry_after = retry_after(response.headers());
         let mut read = BytesMut::new();
         while let Some(piece) = response.chunk().await.map_err(away)? {
-            if read.len() + piece.len() > ANSWER_BYTES_MAX {
-                return Err(SendError::failed("the answer is longer than 16 MiB"));
+            if read.len() + piece.len() > answer_bytes_max {
+                let message = format!("the answer is longer than {answer_bytes_max} bytes");
+                return Err(SendError::failed(message));
             }
             read.extend_from_slice(&piece);
         }

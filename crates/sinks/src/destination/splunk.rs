@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use super::http::{Answer, Http, secret_header};
+use super::http::{ANSWER_BYTES_MAX, Answer, Http, secret_header};
 use super::{SendError, Sent, all_taken};
 use crate::event::Event;
 
@@ -59,7 +59,8 @@ impl Splunk {
         for event in events {
             self.write(event, &mut body);
         }
-        let answer = self.http.post(&self.url, self.headers.clone(), body).await?;
+        let answer =
+            self.http.post(&self.url, self.headers.clone(), body, ANSWER_BYTES_MAX).await?;
         judge(&answer)?;
         Ok(all_taken(events))
     }

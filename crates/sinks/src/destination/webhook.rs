@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use url::Url;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::http::{Http, secret_header};
+use super::http::{ANSWER_BYTES_MAX, Http, secret_header};
 use super::{Sent, all_taken};
 use crate::WebhookFormat;
 use crate::event::{ENVELOPE_VERSION, Event};
@@ -55,7 +55,8 @@ impl Webhook {
         if let Ok(key) = HeaderValue::from_str(&key_of(events)) {
             headers.insert("idempotency-key", key);
         }
-        let answer = self.http.post(&self.url, headers, body(self.format, events)).await?;
+        let body = body(self.format, events);
+        let answer = self.http.post(&self.url, headers, body, ANSWER_BYTES_MAX).await?;
         answer.judge()?;
         Ok(all_taken(events))
     }

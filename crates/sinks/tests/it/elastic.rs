@@ -154,3 +154,23 @@ async fn a_destination_that_refuses_everything_is_not_the_rows_fault() {
     let error = status.progress.error.unwrap();
     assert!(error.contains("test event") && error.contains("never"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_long_for_its_rows_is_not_read() {
+    let mut world = World::new().await;
+    let agent = world.endpoint("host", "").await;
+    let server = Server::start(async |_: Got| {
+        let error = vec![json!([]); 400_000];
+        let item = json!({"create": {"status": 400, "error": error}});
+        answer(200, json!({"items": [item]}).to_string())
+    })
+    .await;
+    world.add(&World::new_sink("elk", to(&server))).await;
+    let running = world.start();
+    world.commit("t", RowClass::Scheduled, &[(agent, &rows(0..1))]).await;
+    let status = world.until("elk", "it fails", |s| s.progress.failures >= 1).await;
+    running.stop().await;
+    assert_eq!((status.progress.refused_rows, status.lag_rows), (0, 1));
+    let error = status.progress.error.unwrap();
+    assert!(error.contains("the answer is longer than 1049600 bytes"), "{error}");
+}
