@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use muster_stream::Entry;
-use muster_types::{Body, Epoch, HuntNo, Payload, Pos, Shard, Timestamp};
+use muster_types::{AgentNo, AgentSet, Body, Epoch, HuntNo, Payload, Pos, Shard, Timestamp};
 
 use super::batch::{self, Answers, Mentions, Pending};
 use super::commit::Cut;
@@ -95,6 +95,8 @@ pub struct Core {
 /// Hunts that are not in memory, looked up for one read of the stream. Answers to further ones are
 /// refused; agents that are not hostile answer hunts that are in memory.
 const LOOKED_UP_MAX: usize = 512;
+/// The same of one agent, so that who names many leaves room for the late answers of others.
+const LOOKED_UP_OF_AGENT: usize = 16;
 
 /// States of shards that are loaded side by side: nobody folds them meanwhile.
 const LOADED_AT_ONCE: usize = 8;
@@ -323,12 +325,14 @@ impl Core {
     async fn ask(&mut self, mentions: Mentions, watched: &Watched) -> Result<Answers, Error> {
         let mut answers = Answers::default();
         let source = self.deps.hunts.clone();
-        let (mut looked_up, mut refreshed) = (0, false);
+        let (mut looks, mut refreshed) = (Looks::default(), false);
         for (hunt, mut unknown) in mentions.tasks {
-            // Agents may name hunts nobody made, and each costs a look into the catalog.
-            if !source.is_known(hunt) {
-                looked_up += 1;
-                if looked_up > LOOKED_UP_MAX {
+            if !source.is_known(hunt) && !looks.admit(&unknown) {
+                // Those that were only just made are learned all at once.
+                if !std::mem::replace(&mut refreshed, true) {
+                    source.refresh().await?;
+                }
+                if !source.is_known(hunt) {
                     continue;
                 }
             }
@@ -373,7 +377,48 @@ impl Core {
     }
 }
 
+/// Looks into the catalog for one read of the stream: agents may name hunts nobody made, and each costs
+/// one.
+#[derive(Debug, Default)]
+struct Looks {
+    count: usize,
+    of_agents: HashMap<AgentNo, usize>,
+}
+
+impl Looks {
+    /// Whether a hunt that these agents name is looked up: not when every one of them has named too many
+    /// before.
+    fn admit(&mut self, agents: &AgentSet) -> bool {
+        let may = |agent| self.of_agents.get(&agent).is_none_or(|had| *had < LOOKED_UP_OF_AGENT);
+        if self.count >= LOOKED_UP_MAX || !agents.iter().any(may) {
+            return false;
+        }
+        self.count += 1;
+        for agent in agents.iter() {
+            *self.of_agents.entry(agent).or_default() += 1;
+        }
+        true
+    }
+}
+
 fn base_name(at: Timestamp, shard: Shard) -> String {
     let day = muster_archive::day_name(at.day());
     format!("state/v1/{day}/{shard}-{}", uuid::Uuid::now_v7())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_names_many_hunts_leaves_looks_for_others() {
+        let set = |agents: &[u32]| agents.iter().copied().map(AgentNo).collect::<AgentSet>();
+        let mut looks = Looks::default();
+        let greedy = (0..600).filter(|_| looks.admit(&set(&[1]))).count();
+        assert_eq!(greedy, LOOKED_UP_OF_AGENT);
+        assert!(looks.admit(&set(&[2])), "another's late answer");
+        assert!(looks.admit(&set(&[1, 3])), "one that both name");
+        let all = (4..1_000).filter(|agent| looks.admit(&set(&[*agent]))).count();
+        assert_eq!(all, LOOKED_UP_MAX - LOOKED_UP_OF_AGENT - 2);
+    }
 }
