@@ -93,6 +93,18 @@ impl Folder {
         Ok(whole)
     }
 
+    /// Removes backups. They lose their names first, all of them: whatever happens then, nobody takes one for
+    /// whole, and the next one who opens the folder removes the rest.
+    pub(crate) fn remove<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+        let backups = self.dir.join("backups");
+        for id in ids {
+            let partial = backups.join(format!("{id}.partial"));
+            std::fs::rename(backups.join(id), &partial).map_err(at(&partial))?;
+        }
+        sync_dir(&backups)?;
+        self.drop_partial()
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

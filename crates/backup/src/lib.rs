@@ -7,7 +7,7 @@
 //! copy: what was not folded at that moment is not in it.
 //!
 //! - [`take`] makes a backup in a folder, [`verify`] reads one back, [`restore`] puts one into empty
-//!   stores, [`relocate`] copies stores into others.
+//!   stores, [`prune`] removes old ones, [`relocate`] copies stores into others.
 //! - [`Standing`] says whether a server may run on a catalog, and where its stream goes on;
 //!   [`shards`] moves one on whose records are gone.
 
@@ -18,6 +18,7 @@ mod folder;
 mod manifest;
 mod object_list;
 mod objects;
+mod prune;
 mod references;
 mod relocate;
 mod restore;
@@ -34,6 +35,7 @@ pub use error::Error;
 pub use fill::{Filled, Target};
 pub use folder::{Folder, backups};
 pub use manifest::{Manifest, Objects, TableEntry};
+pub use prune::{Pruned, prune, surplus};
 pub use relocate::{Relocation, relocate};
 pub use restore::restore;
 pub use standing::Standing;

@@ -3,5 +3,6 @@
 mod kit;
 
 mod backup;
+mod prune;
 mod relocate;
 mod shards;
