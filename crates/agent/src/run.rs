@@ -47,6 +47,12 @@ pub enum Error {
     /// The server will not have us.
     #[error(transparent)]
     Enrol(#[from] Refusal),
+    /// It can be reached, and opens no link.
+    #[error("{server} does not answer an agent")]
+    NotGreeted {
+        /// Which.
+        server: String,
+    },
     /// The buffer.
     #[error(transparent)]
     Buffer(#[from] crate::buffer::Error),
@@ -116,7 +122,7 @@ pub(crate) enum Next {
 }
 
 impl Agent {
-    fn open(options: AgentOptions) -> Result<Self, Error> {
+    pub(crate) fn open(options: AgentOptions) -> Result<Self, Error> {
         let failed = |source| Error::State { path: options.data_dir.clone(), source };
         if options.servers.is_empty() {
             return Err(Error::NoServer);
@@ -219,7 +225,7 @@ impl Agent {
                 return self.rekey(rekey, &server, buffer, done, orders).await;
             }
             Greeting::Bye(bye) => {
-                tracing::warn!(%server, "sent away: {}", bye.reason);
+                tracing::warn!(%server, "sent away: {}{}", bye.reason, remedy(&bye.reason));
                 return Ok(Next::After(Duration::from_millis(bye.retry_after_ms)));
             }
         };
@@ -246,7 +252,7 @@ impl Agent {
         }
     }
 
-    async fn open_link(
+    pub(crate) async fn open_link(
         &self,
         connection: Connection,
         buffer: &Buffer,
@@ -275,6 +281,16 @@ fn warn(error: &(dyn std::error::Error + 'static)) -> Next {
     Next::Failed
 }
 
+/// What to do on this machine about a server's refusal, where there is something.
+///
+/// Refusals have no code, only words for people; other words cost the hint.
+pub(crate) fn remedy(reason: &str) -> &'static str {
+    match reason.contains("enrol again") {
+        true => " (`muster agent leave` makes this machine forget that it was enrolled)",
+        false => "",
+    }
+}
+
 /// An error with its causes.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -285,4 +301,20 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remedy;
+
+    #[test]
+    fn who_was_removed_is_told_how_to_begin_anew() {
+        for reason in [
+            "removed by an administrator; enrol again to come back as a new agent",
+            "unknown agent or wrong key; enrol again, with the data folder of this agent removed",
+        ] {
+            assert!(remedy(reason).contains("muster agent leave"), "{reason}");
+        }
+        assert_eq!(remedy("blocked by an administrator"), "");
+    }
 }

@@ -69,8 +69,12 @@ struct Identity {
     public_key: String,
 }
 
+/// The file of the key.
+pub(crate) const KEY: &str = "agent.key";
+/// The file of [`Identity`].
+pub(crate) const NUMBER: &str = "identity.json";
 /// The file of [`ToldCas`].
-const TOLD: &str = "server-cas.json";
+pub(crate) const TOLD: &str = "server-cas.json";
 
 #[derive(Serialize, Deserialize)]
 struct ToldCas {
@@ -104,7 +108,7 @@ impl State {
 
     /// The key, made now if there is none.
     pub(crate) fn key(&self) -> io::Result<Key> {
-        match fs::read(self.path("agent.key")) {
+        match fs::read(self.path(KEY)) {
             Ok(bytes) => Key::from_pkcs8(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key = Key::generate()?;
@@ -116,12 +120,12 @@ impl State {
     }
 
     pub(crate) fn store_key(&self, key: &Key) -> io::Result<()> {
-        replace_file(&self.path("agent.key"), &key.pkcs8)
+        replace_file(&self.path(KEY), &key.pkcs8)
     }
 
     /// The number this key was given.
     pub(crate) fn agent_no(&self, key: &Key) -> Option<AgentNo> {
-        let bytes = fs::read(self.path("identity.json")).ok()?;
+        let bytes = fs::read(self.path(NUMBER)).ok()?;
         let identity: Identity = serde_json::from_slice(&bytes).ok()?;
         (identity.public_key == hex::encode(key.public())).then_some(identity.agent_no)
     }
@@ -129,7 +133,7 @@ impl State {
     pub(crate) fn store_agent_no(&self, agent_no: AgentNo, key: &Key) -> io::Result<()> {
         let public_key = hex::encode(key.public());
         let identity = Identity { version: 1, agent_no, public_key };
-        replace_file(&self.path("identity.json"), &serde_json::to_vec(&identity)?)
+        replace_file(&self.path(NUMBER), &serde_json::to_vec(&identity)?)
     }
 
     /// The CAs to trust: what the server said last, unless others were configured since.

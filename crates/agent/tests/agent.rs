@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Ca, SECRET, Server, contents, options};
-use muster_agent::{AgentOptions, Error};
+use muster_agent::{AgentOptions, Error, Standing};
 use muster_codec_native::{Bye, Cancel, Cas, Credential, Nack, Rekey};
 use muster_types::{AgentNo, Outcome};
 use tokio::task::JoinHandle;
@@ -352,4 +352,30 @@ async fn a_server_that_drains_or_dies_is_left_for_another_at_once() {
     }
     drop(one);
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_server_can_say_whether_a_number_is_its_own() {
+    let (ca, data) = (Ca::new("CA"), tempfile::tempdir().unwrap());
+    let mut server = Server::start(&ca).await;
+    let options = options(&server, data.path());
+    assert_eq!(muster_agent::standing(&options).await.unwrap(), Standing::NotEnrolled);
+    assert_eq!(muster_agent::enrol(&options).await.unwrap(), AgentNo(41));
+
+    let asking = tokio::spawn({
+        let options = options.clone();
+        async move { muster_agent::standing(&options).await }
+    });
+    let (mut link, hello) = server.welcomed().await;
+    assert_eq!(hello.agent_no, AgentNo(41));
+    assert_eq!(asking.await.unwrap().unwrap(), Standing::Known(AgentNo(41)));
+    assert!(link.hear().await.is_none());
+
+    let asking = tokio::spawn(async move { muster_agent::standing(&options).await });
+    let mut link = server.link().await;
+    link.challenge().await;
+    let reason = "unknown agent or wrong key".to_owned();
+    link.say(Bye { reason: reason.clone(), retry_after_ms: 60_000 }).await;
+    let refused = Standing::Refused { agent_no: AgentNo(41), reason };
+    assert_eq!(asking.await.unwrap().unwrap(), refused);
 }
