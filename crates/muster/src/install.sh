@@ -3,7 +3,7 @@
 #
 # The enrolment secret is read from MUSTER_ENROL_SECRET, from standard input, or from the terminal. Run
 # it as root:   sh install < file-with-the-secret
-# Files go to OSQUERY_DIR (default /etc/osquery, on macOS /var/osquery). What was there is kept as *.bak.
+# Files go to OSQUERY_DIR (default /etc/osquery, on macOS /var/osquery). What was there before the first time is kept as *.bak.
 set -eu
 umask 077
 
@@ -36,7 +36,7 @@ MUSTER_FLAGS
 
 # A file appears whole or not at all. Arguments: path, mode; content on standard input.
 put() {
-    [ ! -e "$1" ] || cp -p "$1" "$1.bak"
+    [ ! -e "$1" ] || [ -e "$1.bak" ] || cp -p "$1" "$1.bak"
     cat >"$1.new"
     chmod "$2" "$1.new"
     mv -f "$1.new" "$1"

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::session::Session;
+use super::beside_the_store::Beside;
+use super::session::{Session, confirm};
 use crate::client::{CliError, Client, Contexts, Exit};
 use crate::config::Span;
 
@@ -87,6 +88,7 @@ pub enum User {
     /// List accounts.
     List,
     /// Make an account; prints its one-time password.
+    #[command(visible_alias = "add")]
     Create {
         /// Name to sign in with.
         name: String,
@@ -117,17 +119,14 @@ pub enum User {
         /// Which.
         name: String,
     },
-    /// Give a new one-time password. With --data or --config it works beside the store, without
-    /// signing in: for an administrator who locked everybody out.
+    /// Give a new one-time password. With --data, --config or MUSTER_CONFIG it works beside the store,
+    /// without signing in: for an administrator who locked everybody out.
     Reset {
         /// Whose.
         name: String,
-        /// The server's data folder.
-        #[arg(long)]
-        data: Option<std::path::PathBuf>,
-        /// The server's configuration file, which says where the catalog is.
-        #[arg(long, short = 'c')]
-        config: Option<std::path::PathBuf>,
+        /// Whose store.
+        #[command(flatten)]
+        stores: Beside,
     },
     /// Change your own password.
     Password,
@@ -195,6 +194,7 @@ pub enum Token {
         all: bool,
     },
     /// Make a token for a program; prints it once.
+    #[command(visible_alias = "add")]
     Create {
         /// What it is for.
         name: String,
@@ -209,6 +209,9 @@ pub enum Token {
     Revoke {
         /// Its number.
         no: i64,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -231,7 +234,8 @@ pub async fn token(session: &Session, command: Token) -> Result<(), CliError> {
             }
             session.object(&session.client.post("/v1/tokens", &body).await?)
         }
-        Token::Revoke { no } => {
+        Token::Revoke { no, yes } => {
+            confirm(&format!("End token or session {no}?"), yes)?;
             session.client.delete(&format!("/v1/tokens/{no}")).await?;
             session.say(&format!("token {no} has ended"));
             Ok(())

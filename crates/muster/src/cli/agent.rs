@@ -27,6 +27,9 @@ pub enum AgentCommand {
         #[command(flatten)]
         flags: AgentFlags,
     },
+    /// Make this machine forget that it was enrolled: key, number, CAs, and what was not sent yet. It is a new
+    /// agent when it enrols again.
+    Leave(super::agent_leave::Leave),
 }
 
 /// Flags of the agent; each goes before the file's.
@@ -81,16 +84,17 @@ pub fn run(command: AgentCommand) -> Result<(), CliError> {
         match command {
             AgentCommand::Enrol(flags) => {
                 let number = muster_agent::cli::enrol(&flags.args()).await.map_err(failed)?;
-                println!("this machine is enrolled as agent {number}");
+                eprintln!("this machine is enrolled as agent {number}");
                 Ok(())
             }
             AgentCommand::Run(flags) => serve(&flags).await,
+            AgentCommand::Leave(leave) => super::agent_leave::run(&leave),
             AgentCommand::Join { ca_sha256, mut flags } => {
                 super::join::pin_ca(&mut flags, &ca_sha256).await?;
                 super::join::learn_servers(&mut flags).await;
                 // Somebody is looking on: a wrong secret is told now, not tried for ever.
                 let number = muster_agent::cli::enrol(&flags.args()).await.map_err(failed)?;
-                println!("this machine is enrolled as agent {number}");
+                eprintln!("this machine is enrolled as agent {number}");
                 serve(&flags).await
             }
         }

@@ -93,7 +93,7 @@ pub enum Command {
     #[command(subcommand)]
     Endpoint(Endpoint),
     /// List agents.
-    Agents,
+    Agents(super::plain::Agents),
     /// Files taken from endpoints.
     #[command(subcommand)]
     Upload(super::upload::Upload),
@@ -150,6 +150,9 @@ pub enum Command {
     /// Credentials of programs.
     #[command(subcommand)]
     Token(Token),
+    /// What waits for a second person.
+    #[command(subcommand)]
+    Approval(super::approval::Approval),
     /// Who did and saw what.
     #[command(subcommand)]
     Audit(Audit),

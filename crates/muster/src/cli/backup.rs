@@ -1,5 +1,6 @@
 //! `muster backup` and `muster restore`: copies of the stores, beside them.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -7,8 +8,11 @@ use clap::{Args, Subcommand};
 use muster_archive::Archive;
 use muster_backup::{Manifest, TakeOptions, Target};
 use muster_catalog::{Catalog, Options};
+use serde_json::{Value, json};
 
 use super::args::ServerArgs;
+use super::output::{Format, Printer};
+use super::session::{confirm, object};
 use crate::client::{CliError, Exit};
 use crate::config::Config;
 use crate::server::planes::{archive_access, archive_url, catalog_url};
@@ -53,6 +57,20 @@ enum BackupCommand {
         /// Folder of backups.
         dir: PathBuf,
     },
+    /// Remove old backups, and the objects that no other needs.
+    Prune(Prune),
+}
+
+#[derive(Args)]
+struct Prune {
+    /// Folder of backups.
+    dir: PathBuf,
+    /// Keep so many, the newest.
+    #[arg(long, value_name = "N")]
+    keep: NonZeroUsize,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Whose stores.
@@ -108,30 +126,67 @@ pub fn archive(config: &Config) -> Result<Archive, CliError> {
 }
 
 /// Runs `muster backup …`.
-pub fn run(command: Backup) -> Result<(), CliError> {
+pub fn run(command: Backup, format: Format) -> Result<(), CliError> {
     match command.command {
-        None => take(command.take),
+        None => take(command.take, format),
         Some(BackupCommand::Verify { dir, backup }) => {
             let (manifest, done) =
                 muster_backup::verify(&dir, backup.as_deref()).map_err(failed)?;
-            println!(
+            eprintln!(
                 "{}: {} tables with {} rows and {} objects with {} bytes are as they were",
                 manifest.id, done.tables, done.rows, done.objects, done.bytes
             );
             missing(&manifest)
         }
-        Some(BackupCommand::List { dir }) => {
-            for manifest in muster_backup::backups(&dir).map_err(failed)? {
-                let objects = &manifest.objects;
-                let (rows, count, bytes) = (manifest.rows(), objects.count, objects.bytes);
-                println!("{}  {rows} rows, {count} objects, {bytes} bytes", manifest.id);
-            }
-            Ok(())
-        }
+        Some(BackupCommand::List { dir }) => list(&dir, format),
+        Some(BackupCommand::Prune(args)) => prune(&args, format),
     }
 }
 
-fn take(take: Take) -> Result<(), CliError> {
+fn list(dir: &Path, format: Format) -> Result<(), CliError> {
+    let columns = ["id", "taken_at", "program", "rows", "objects", "bytes", "missing"];
+    let mut printer = Printer::new(format, std::io::stdout().lock(), &columns);
+    for manifest in muster_backup::backups(dir).map_err(failed)? {
+        printer.row(row(&manifest).as_object().cloned().unwrap_or_default())?;
+    }
+    Ok(printer.finish()?)
+}
+
+fn row(manifest: &Manifest) -> Value {
+    let taken_at = jiff::Timestamp::from_microsecond(manifest.taken_at).unwrap_or_default();
+    json!({
+        "id": manifest.id,
+        "taken_at": taken_at.to_string(),
+        "program": manifest.program,
+        "rows": manifest.rows(),
+        "objects": manifest.objects.count,
+        "bytes": manifest.objects.bytes,
+        "missing": manifest.objects.missing_count,
+    })
+}
+
+fn prune(args: &Prune, format: Format) -> Result<(), CliError> {
+    let keep = args.keep.get();
+    let gone = muster_backup::surplus(&args.dir, keep).map_err(failed)?;
+    if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
+        let (count, first, last) = (gone.len(), &first.id, &last.id);
+        confirm(&format!("Remove {count} backups, {first} to {last}?"), args.yes)?;
+    }
+    // Also when there are none: a run before may have been cut off.
+    let pruned = muster_backup::prune(&args.dir, keep).map_err(failed)?;
+    let (backups, objects, bytes) = (pruned.backups.len(), pruned.objects, pruned.bytes);
+    eprintln!("removed {backups} backups and {objects} objects with {bytes} bytes");
+    if format != Format::Table {
+        let removed = json!({"backups": pruned.backups, "objects": objects, "bytes": bytes});
+        return object(format, &removed);
+    }
+    for id in &pruned.backups {
+        println!("{id}");
+    }
+    Ok(())
+}
+
+fn take(take: Take, format: Format) -> Result<(), CliError> {
     let config = take.stores.load()?;
     let dir = take.dir.ok_or_else(|| CliError::usage("give a folder for backups"))?;
     exists(&config)?;
@@ -149,7 +204,7 @@ fn take(take: Take) -> Result<(), CliError> {
         taken.map_err(failed)
     })?;
     let objects = &manifest.objects;
-    println!(
+    eprintln!(
         "{}: {} rows, {} objects with {} bytes, of which {} were new",
         manifest.id,
         manifest.rows(),
@@ -158,10 +213,13 @@ fn take(take: Take) -> Result<(), CliError> {
         objects.copied
     );
     if !manifest.secret_key {
-        println!(
+        eprintln!(
             "keep {} too, apart from it: without it the secrets cannot be opened",
             key.display()
         );
+    }
+    if format != Format::Table {
+        object(format, &row(&manifest))?;
     }
     missing(&manifest)
 }
@@ -204,7 +262,7 @@ pub fn restore(args: &Restore) -> Result<(), CliError> {
         catalog.close().await;
         done.map_err(failed)
     })?;
-    println!(
+    eprintln!(
         "restored {}: {} tables with {} rows, {} objects with {} bytes; all compared",
         manifest.id, filled.tables, filled.rows, filled.objects, filled.bytes
     );
@@ -213,12 +271,12 @@ pub fn restore(args: &Restore) -> Result<(), CliError> {
         let from = args.dir.join("backups").join(&manifest.id).join("secret.key");
         bring_key(&from, &to)?;
     } else if !to.is_file() {
-        println!(
+        eprintln!(
             "before it is started, put the secret key of the installation at {}",
             to.display()
         );
     }
-    println!(
+    eprintln!(
         "what was acknowledged after the backup is not in it: `muster shard list` shows the gaps"
     );
     Ok(())

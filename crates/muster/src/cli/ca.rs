@@ -16,6 +16,7 @@ pub enum Ca {
     /// Print the certificates of all (PEM), the one that signs first.
     Show,
     /// Add a CA that agents are told to trust beside the others. It does not sign yet.
+    #[command(visible_alias = "create")]
     Add,
     /// Let a CA sign the servers' certificates from now on.
     Sign {

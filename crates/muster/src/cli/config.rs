@@ -33,7 +33,7 @@ pub fn run(command: ConfigCommand) -> Result<(), CliError> {
         ConfigCommand::Show { server } => print!("{}", config::redacted_yaml(&load(&server)?)),
         ConfigCommand::Check { server } => {
             load(&server)?;
-            println!("the configuration is fine");
+            eprintln!("the configuration is fine");
         }
         ConfigCommand::Schema => println!("{:#}", config::schema()),
         ConfigCommand::Sample => print!("{}", config::sample()),

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::output::{Format, Printer};
+use super::session::confirm;
 use crate::client::{CliError, Context, Contexts};
 
 /// `muster context …`.
@@ -30,9 +31,13 @@ pub enum ContextCommand {
         name: String,
     },
     /// Forget a context.
+    #[command(visible_alias = "remove")]
     Delete {
         /// Its name.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -46,12 +51,16 @@ pub fn run(command: ContextCommand, format: Format) -> Result<(), CliError> {
             contexts.select(Some(&name))?;
             contexts.current = Some(name);
         }
-        ContextCommand::Delete { name } => {
+        ContextCommand::Delete { name, yes } => {
             contexts.select(Some(&name))?;
+            confirm(&format!("Forget context {name}, with the sign-in there?"), yes)?;
             contexts.contexts.remove(&name);
             if contexts.current.as_ref() == Some(&name) {
                 contexts.current = None;
             }
+            contexts.save()?;
+            eprintln!("context {name} is forgotten");
+            return Ok(());
         }
     }
     contexts.save()?;

@@ -39,6 +39,7 @@ pub enum Endpoint {
         endpoint: String,
     },
     /// Remove an endpoint; its agents must enrol again.
+    #[command(visible_alias = "remove")]
     Delete {
         /// Its number or name.
         endpoint: String,

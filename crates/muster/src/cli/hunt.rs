@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::query::{ASK_ABOVE, numbers, reach_sentence};
+use super::query::{ASK_ABOVE, numbers, print_reach, reach_sentence, waits};
 use super::results::question;
 use super::scope::ScopeArgs;
 use super::session::{Session, confirm};
@@ -13,12 +13,15 @@ use super::watch::{Watch, begin, follow};
 use crate::client::{CliError, Exit};
 use crate::config::{Size, Span};
 
+/// A hold without an end, as far as a calendar goes.
+const FOREVER: &str = "9999-12-31T00:00:00Z";
+
 /// `muster hunt …`.
 #[derive(Subcommand)]
 pub enum Hunt {
     /// Start a hunt: every endpoint in the scope, now or when it comes back.
     Start(Box<Start>),
-    /// List hunts.
+    /// List hunts, queries and collections, newest first.
     List {
         /// Only in this state, for example running.
         #[arg(long)]
@@ -70,13 +73,24 @@ pub enum Hunt {
         /// From now, for example 7days.
         by: Span,
     },
-    /// Keep its rows whatever the retention says.
+    /// Keep its rows, and uploads, whatever the retention says, also when it or an endpoint is deleted.
     Hold {
         /// Its number.
         no: u64,
-        /// Until this time (RFC 3339); without it the hold ends.
-        #[arg(long)]
+        /// Until this time (RFC 3339), for example 2027-01-31T00:00:00Z.
+        #[arg(long, required_unless_present = "forever", conflicts_with = "forever")]
         until: Option<String>,
+        /// Until it is released.
+        #[arg(long)]
+        forever: bool,
+        /// Why.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// End a hold: the retention counts again.
+    Release {
+        /// Its number.
+        no: u64,
         /// Why.
         #[arg(long, default_value = "")]
         reason: String,
@@ -90,6 +104,7 @@ pub enum Hunt {
         reason: String,
     },
     /// Delete it with its rows: hidden at once, gone after compaction.
+    #[command(visible_alias = "remove")]
     Delete {
         /// Its number.
         no: u64,
@@ -108,7 +123,7 @@ pub struct Start {
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
     pub params: Vec<String>,
     /// A SQL question instead of an artifact.
-    #[arg(long, conflicts_with = "artifact")]
+    #[arg(long, visible_alias = "query", conflicts_with = "artifact")]
     pub sql: Option<String>,
     /// A SQL question from a file.
     #[arg(long, short = 'f', conflicts_with_all = ["artifact", "sql"])]
@@ -149,7 +164,7 @@ pub struct Start {
     /// Do not ask, however many endpoints it reaches.
     #[arg(long)]
     pub yes: bool,
-    /// Follow its rows until every endpoint in the scope has ended.
+    /// Follow its rows until the hunt is over (it expires, or `hunt stop`); Ctrl-C leaves it running.
     #[arg(long)]
     pub follow: bool,
 }
@@ -230,8 +245,7 @@ async fn start(session: &Session, args: Start) -> Result<(), CliError> {
     }
     let reach: Value = session.client.post("/v1/hunts", &body).await?;
     if args.dry_run {
-        println!("{}", reach_sentence(&reach));
-        return Ok(());
+        return print_reach(session, &reach);
     }
     if reach["match"].as_u64().unwrap_or_default() > ASK_ABOVE {
         confirm(&format!("{}. Start the hunt?", reach_sentence(&reach)), args.yes)?;
@@ -240,20 +254,17 @@ async fn start(session: &Session, args: Start) -> Result<(), CliError> {
     let asked: Value = session.client.post("/v1/hunts", &body).await?;
     let no = asked["no"].as_u64().unwrap_or_default();
     if asked["state"] == "awaiting_approval" {
-        session.say(&format!("hunt {no} waits for a second person: muster hunt approve {no}"));
-        return Ok(());
+        return Err(waits(no));
     }
     if args.follow {
         return follow(session, no, Watch { name_endpoints: true, stop_on_interrupt: false }).await;
     }
-    match session.format {
-        super::output::Format::Table => {
-            println!("hunt {no} has begun: {}", reach_sentence(&asked));
-            println!("  muster hunt coverage {no}\n  muster results {no}");
-            Ok(())
-        }
-        _ => session.object(&asked),
+    if session.format != super::output::Format::Table {
+        return session.object(&asked);
     }
+    session.say(&format!("hunt {no} has begun: {}", reach_sentence(&asked)));
+    session.say(&format!("  muster hunt coverage {no}\n  muster results {no}"));
+    Ok(())
 }
 
 /// Runs `muster collect`.
@@ -270,7 +281,10 @@ pub async fn collect(session: &Session, args: Collect) -> Result<(), CliError> {
     }
     let asked = begin(session, "/v1/collections", &body).await?;
     let no = asked["no"].as_u64().unwrap_or_default();
-    if args.no_wait || asked["state"] == "awaiting_approval" {
+    if asked["state"] == "awaiting_approval" {
+        return Err(waits(no));
+    }
+    if args.no_wait {
         return session.object(&asked);
     }
     let name_endpoints = endpoints.len() != 1;
@@ -282,7 +296,18 @@ pub async fn run(session: &Session, command: Hunt) -> Result<(), CliError> {
     let client = &session.client;
     let act = |no: u64, action: &'static str, body: Value| async move {
         let _: Value = client.post(&format!("/v1/hunts/{no}/{action}"), &body).await?;
-        session.say(&format!("hunt {no}: {action} is done"));
+        session.say(&match action {
+            "pause" => format!("hunt {no} recruits nobody until: muster hunt resume {no}"),
+            "resume" => format!("hunt {no} goes on"),
+            "stop" => format!("hunt {no} has ended; what has come stays: muster results {no}"),
+            "extend" => format!("hunt {no} lives longer"),
+            "approve" => format!("hunt {no} is approved and begins"),
+            "hold" => match body["until"].as_str() {
+                Some(until) => format!("the rows of hunt {no} are kept until {until} at least"),
+                None => format!("the hold on hunt {no} has ended"),
+            },
+            other => format!("hunt {no}: {other} is done"),
+        });
         Ok(())
     };
     match command {
@@ -320,8 +345,12 @@ pub async fn run(session: &Session, command: Hunt) -> Result<(), CliError> {
         Hunt::Extend { no, by } => {
             act(no, "extend", json!({"expires_in_seconds": by.0.as_secs()})).await
         }
-        Hunt::Hold { no, until, reason } => {
+        Hunt::Hold { no, until, forever: _, reason } => {
+            let until = until.unwrap_or_else(|| FOREVER.to_owned());
             act(no, "hold", json!({"until": until, "reason": reason})).await
+        }
+        Hunt::Release { no, reason } => {
+            act(no, "hold", json!({"until": null, "reason": reason})).await
         }
         Hunt::Approve { no, reason } => act(no, "approve", json!({"reason": reason})).await,
         Hunt::Delete { no, yes } => {

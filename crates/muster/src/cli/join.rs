@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use muster_agent::transport::{BadUrl, CaSet, Dialer, ProxyRules, ServerUrl, get};
+use muster_agent::{AgentOptions, Standing};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -28,12 +29,34 @@ pub async fn pin_ca(flags: &mut AgentFlags, fingerprint: &str) -> Result<(), Cli
     let data = flags.data.get_or_insert_with(|| PathBuf::from("/var/lib/muster-agent")).clone();
     identity::prepare_data_dir(&data)?;
     let path = data.join("ca.pem");
-    if !holds(&path, wanted) {
+    if !is_trusted(&data, &path, wanted) {
         let pem = fetch(server, flags.proxy.as_deref(), wanted).await?;
+        belongs(flags, server, &data, &pem).await?;
         identity::write_private(&path, pem.as_bytes())?;
     }
     flags.ca = Some(path);
     Ok(())
+}
+
+/// Refuses a server that does not know the number this machine was given by another one. Its CA says nothing
+/// of that: it may have changed while this machine was off.
+async fn belongs(flags: &AgentFlags, server: &str, data: &Path, pem: &str) -> Result<(), CliError> {
+    let url: ServerUrl =
+        server.parse().map_err(|error: BadUrl| CliError::usage(error.to_string()))?;
+    let mut options = AgentOptions::new(vec![url], pem.to_owned(), data.to_owned());
+    options.proxy.clone_from(&flags.proxy);
+    match muster_agent::standing(&options).await.map_err(anyhow::Error::from)? {
+        Standing::NotEnrolled | Standing::Known(_) => Ok(()),
+        Standing::Refused { agent_no, reason } => {
+            let data = data.display();
+            let message = format!(
+                "this machine is agent {agent_no} of a server with another CA, and {server} does not take it \
+                 for one of its own: {reason}. To make it an agent of that one: `muster agent leave --data \
+                 {data}` first, then join again"
+            );
+            Err(CliError::new(Exit::Refused, message))
+        }
+    }
 }
 
 /// Adds the servers that the first one knows of, where it tells: the agent then balances by itself. One
@@ -72,10 +95,15 @@ async fn ask_servers(flags: &AgentFlags) -> anyhow::Result<Vec<String>> {
     Ok(serde_json::from_slice(&answer.body)?)
 }
 
-/// Whether the file is the certificate that was named; one from an earlier server is not.
-fn holds(path: &Path, wanted: [u8; 32]) -> bool {
+/// Whether the certificate that was named is the one in the file, or one that its server has named since.
+fn is_trusted(data: &Path, path: &Path, wanted: [u8; 32]) -> bool {
+    let Ok(pinned) = std::fs::read_to_string(path) else { return false };
+    holds(&pinned, wanted) || holds(&muster_agent::trusted_cas(data, &pinned), wanted)
+}
+
+fn holds(pem: &str, wanted: [u8; 32]) -> bool {
     use rustls::pki_types::pem::PemObject;
-    let Ok(certificates) = CertificateDer::pem_file_iter(path) else { return false };
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
     certificates.flatten().any(|der| Sha256::digest(&der)[..] == wanted)
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::results::question;
-use super::session::Session;
+use super::session::{Session, confirm};
 use crate::client::CliError;
 
 /// `muster label rule …`.
@@ -35,9 +35,13 @@ pub enum LabelRule {
         text: Text,
     },
     /// End a rule; the label keeps its members.
+    #[command(visible_alias = "delete")]
     Remove {
         /// The label.
         label: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// What a rule changed, newest first.
     History {
@@ -81,7 +85,12 @@ pub async fn run(session: &Session, command: LabelRule) -> Result<(), CliError> 
             }
             session.object(&answer)
         }
-        LabelRule::Remove { label } => client.delete(&format!("/v1/labels/{label}/rule")).await,
+        LabelRule::Remove { label, yes } => {
+            confirm(&format!("End the rule of label {label}?"), yes)?;
+            client.delete(&format!("/v1/labels/{label}/rule")).await?;
+            session.say(&format!("label {label} follows no rule any more; its members stay"));
+            Ok(())
+        }
         LabelRule::History { label } => {
             let columns = ["at", "added_count", "removed_count", "member_count"];
             session.list(&format!("/v1/labels/{label}/rule/history"), &[], &columns).await

@@ -5,7 +5,7 @@ use muster_catalog::{Applied, Catalog, Status};
 use muster_cluster::{raise_formats, stored_formats};
 use serde_json::{Map, Value, json};
 
-use super::args::ServerArgs;
+use super::backup::{Stores, exists};
 use super::output::{Format, Printer};
 use crate::client::{CliError, Exit};
 use crate::server::formats::{self, FORMATS};
@@ -20,35 +20,31 @@ const TELLS_FORMATS: &str = "0014_formats";
 pub enum Migrate {
     /// How far the catalog is, and who is too old for what comes.
     Status {
-        /// The server's configuration.
+        /// Whose.
         #[command(flatten)]
-        server: ServerArgs,
+        stores: Stores,
     },
     /// Add what this version needs. Servers do the same when they start; older ones go on beside it.
     Expand {
-        /// The server's configuration.
+        /// Whose.
         #[command(flatten)]
-        server: ServerArgs,
+        stores: Stores,
     },
     /// Take away what only older versions need, and write what only newer ones read. Refused while an older
     /// one lives.
     Contract {
-        /// The server's configuration.
+        /// Whose.
         #[command(flatten)]
-        server: ServerArgs,
+        stores: Stores,
     },
 }
 
 /// Runs it.
 pub fn run(command: &Migrate, format: Format) -> Result<(), CliError> {
-    let (Migrate::Status { server } | Migrate::Expand { server } | Migrate::Contract { server }) =
+    let (Migrate::Status { stores } | Migrate::Expand { stores } | Migrate::Contract { stores }) =
         command;
-    let config = super::config::load(server)?;
-    let embedded = config.data_dir.join("catalog.db");
-    if config.catalog.url.is_none() && !embedded.is_file() {
-        let data = config.data_dir.display();
-        return Err(CliError::usage(format!("{data} holds no catalog; give the server's")));
-    }
+    let config = stores.load()?;
+    exists(&config)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let url = catalog_url(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -72,25 +68,39 @@ async fn act(catalog: &Catalog, command: &Migrate, format: Format) -> Result<(),
     match command {
         Migrate::Status { .. } => {
             show(&before, format)?;
-            return show_formats(catalog, &before, format).await;
+            show_formats(catalog, &before, format).await
         }
         Migrate::Expand { .. } => {
             formats::migrate(catalog).await.map_err(refused)?;
             let missing = before.migrations.iter().filter(|m| m.applied_at.is_none());
-            for migration in missing.filter(|m| m.kind == "expand") {
-                println!("{}", migration.name);
-            }
+            let names = missing.filter(|m| m.kind == "expand").map(|m| (m.name.clone(), None));
+            show_done(names.collect(), format)
         }
         Migrate::Contract { .. } => {
-            for name in catalog.contract().await.map_err(refused)? {
-                println!("{name}");
-            }
-            for raised in raise_formats(catalog, &FORMATS).await.map_err(refused)? {
-                println!("{} {}", raised.name, raised.version);
-            }
+            let names = catalog.contract().await.map_err(refused)?;
+            let mut done: Vec<_> = names.into_iter().map(|name| (name.to_owned(), None)).collect();
+            let raised = raise_formats(catalog, &FORMATS).await.map_err(refused)?;
+            done.extend(raised.into_iter().map(|form| (form.name, Some(form.version))));
+            show_done(done, format)
         }
     }
-    Ok(())
+}
+
+/// What was applied, and forms with the version they are written in from now on.
+fn show_done(done: Vec<(String, Option<u8>)>, format: Format) -> Result<(), CliError> {
+    if matches!(format, Format::Table) {
+        for (name, version) in done {
+            let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+            println!("{name}{version}");
+        }
+        return Ok(());
+    }
+    let mut printer = Printer::new(format, std::io::stdout().lock(), &["name", "version"]);
+    for (name, version) in done {
+        let row = json!({"name": name, "version": version});
+        printer.row(row.as_object().cloned().unwrap_or_default())?;
+    }
+    Ok(printer.finish()?)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]

@@ -52,13 +52,13 @@ pub fn run(args: &MigrateStore) -> Result<(), CliError> {
     bring_key(&secret_key_file(&from), &secret_key_file(&to))?;
     let done = beside(relocate(&from, &to))?;
     match done {
-        Relocation::Before => println!("it was moved before; start it with the new configuration"),
+        Relocation::Before => eprintln!("it was moved before; start it with the new configuration"),
         Relocation::Done(filled) => {
-            println!(
+            eprintln!(
                 "moved: {} tables with {} rows, {} objects with {} bytes; all compared",
                 filled.tables, filled.rows, filled.objects, filled.bytes
             );
-            println!(
+            eprintln!(
                 "start it with {}; the old stores are left as they are",
                 args.to_config.display()
             );

@@ -2,6 +2,8 @@
 
 mod account;
 mod agent;
+mod agent_leave;
+mod approval;
 mod args;
 mod backup;
 mod banner;
@@ -11,6 +13,8 @@ mod config;
 mod context;
 mod debug;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod endpoint;
 mod generate;
 mod hunt;
@@ -69,6 +73,11 @@ pub fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), CliError> {
     let Args { context, output, command } = args;
+    if let Command::User(account::User::Reset { name, stores }) = &command
+        && let Some(stores) = stores.wanted(context.as_deref())
+    {
+        return beside_the_store::reset(&stores, output, name);
+    }
     match command {
         Command::Up { server, no_agent } => up::up(&server, no_agent),
         Command::Server { server, roles } => up::server(&server, &roles),
@@ -78,15 +87,10 @@ fn run(args: Args) -> Result<(), CliError> {
         Command::Probe(args) => probe::run(&args),
         Command::Context(command) => context::run(command, output),
         Command::Artifact(ArtifactCommand::Check { file }) => plain::artifact_check(&file),
-        Command::User(account::User::Reset { name, data, config })
-            if data.is_some() || config.is_some() =>
-        {
-            beside_the_store::reset(data, config, &name)
-        }
-        Command::Backup(command) => backup::run(command),
+        Command::Backup(command) => backup::run(command, output),
         Command::Restore(args) => backup::restore(&args),
         Command::MigrateStore(args) => migrate_store::run(&args),
-        Command::Shard(command) => shard::run(command),
+        Command::Shard(command) => shard::run(command, output),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "muster", &mut std::io::stdout());
             Ok(())
@@ -126,7 +130,8 @@ async fn ask(
         Command::History(args) => plain::history(&session, args).await,
         Command::Endpoints(args) => plain::endpoints(&session, args).await,
         Command::Endpoint(command) => endpoint::run(&session, command).await,
-        Command::Agents => plain::agents(&session).await,
+        Command::Agents(args) => plain::agents(&session, args).await,
+        Command::Approval(command) => approval::run(&session, command).await,
         Command::Label(command) => plain::label(&session, command).await,
         Command::Policy(command) => policy::run(&session, command).await,
         Command::Upload(command) => upload::run(&session, command).await,

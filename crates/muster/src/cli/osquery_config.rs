@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::results::question;
-use super::session::Session;
+use super::session::{Session, confirm};
 use crate::client::CliError;
 
 /// `muster osquery-config …`.
@@ -23,9 +23,13 @@ pub enum OsqueryConfig {
     /// Store a part; an earlier one of that name is replaced.
     Set(Set),
     /// Remove a part.
+    #[command(visible_alias = "delete")]
     Remove {
         /// Its name.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Print the whole document that an agent is given now.
     Document {
@@ -80,8 +84,12 @@ pub async fn run(session: &Session, command: OsqueryConfig) -> Result<(), CliErr
             session.say(&format!("{} is stored; agents have it with their next refresh", set.name));
             Ok(())
         }
-        OsqueryConfig::Remove { name } => {
-            client.delete(&format!("/v1/osquery/config/{name}")).await
+        OsqueryConfig::Remove { name, yes } => {
+            confirm(&format!("Remove {name} from the configuration of agents?"), yes)?;
+            client.delete(&format!("/v1/osquery/config/{name}")).await?;
+            session
+                .say(&format!("{name} is removed; agents are without it with their next refresh"));
+            Ok(())
         }
         OsqueryConfig::Document { agent } => {
             let document: Value = client.get(&format!("/v1/osquery/document/{agent}")).await?;

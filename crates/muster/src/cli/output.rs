@@ -22,13 +22,16 @@ pub enum Format {
 /// Widest a column of a table may be before it is cut, unless it is the last one.
 const MAX_CELL_CHARS: usize = 60;
 
-/// Rows as they are printed: streamed for NDJSON and CSV, gathered for the other two.
+/// Rows as they are printed: streamed for NDJSON and, as long as all have the same columns, CSV; gathered for
+/// the others.
 pub struct Printer<W: Write> {
     format: Format,
     out: W,
     columns: Vec<String>,
     fixed: bool,
     rows: Vec<Map<String, Value>>,
+    /// Rows differ in their columns, all of which a CSV's header has to name.
+    varied: bool,
     csv_header_written: bool,
 }
 
@@ -42,8 +45,16 @@ impl<W: Write> Printer<W> {
             columns: columns.iter().map(ToString::to_string).collect(),
             fixed: !columns.is_empty(),
             rows: Vec::new(),
+            varied: false,
             csv_header_written: false,
         }
+    }
+
+    /// The same for rows that do not all have the same columns: CSV is gathered too.
+    #[must_use]
+    pub fn varied(mut self) -> Self {
+        self.varied = true;
+        self
     }
 
     /// One row.
@@ -60,8 +71,8 @@ impl<W: Write> Printer<W> {
                 serde_json::to_writer(&mut self.out, &row)?;
                 writeln!(self.out)
             }
-            Format::Csv => self.csv_row(&row),
-            Format::Table | Format::Json => {
+            Format::Csv if !self.varied => self.csv_row(&row),
+            Format::Csv | Format::Table | Format::Json => {
                 self.rows.push(row);
                 Ok(())
             }
@@ -76,8 +87,15 @@ impl<W: Write> Printer<W> {
                 serde_json::to_writer_pretty(&mut self.out, &self.rows)?;
                 writeln!(self.out)?;
             }
-            Format::Csv if !self.csv_header_written && self.fixed => self.csv_header()?,
-            Format::Ndjson | Format::Csv => {}
+            Format::Csv => {
+                if !self.csv_header_written && self.fixed {
+                    self.csv_header()?;
+                }
+                for row in std::mem::take(&mut self.rows) {
+                    self.csv_row(&row)?;
+                }
+            }
+            Format::Ndjson => {}
         }
         self.out.flush()
     }
@@ -207,6 +225,17 @@ mod tests {
             .map(|format| print(format, &[], &rows))
             .collect();
         insta::assert_snapshot!(shown.join("---\n"));
+    }
+
+    #[test]
+    fn a_csv_of_varied_rows_has_all_their_columns() {
+        let mut out = Vec::new();
+        let mut printer = Printer::new(Format::Csv, &mut out, &[]).varied();
+        for row in [serde_json::json!({"a": 1, "b": 2}), serde_json::json!({"b": 3, "c": 4})] {
+            printer.row(row.as_object().unwrap().clone()).unwrap();
+        }
+        printer.finish().unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a,b,c\n1,2,\n,3,4\n");
     }
 
     #[test]

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 
 use super::label_rule::{self, LabelRule};
+use super::query::numbers;
 use super::scope::ScopeArgs;
-use super::session::Session;
+use super::session::{Session, confirm};
 use crate::client::{CliError, Exit};
 use crate::config::Span;
 use muster_types::{Clock, SystemClock};
@@ -27,7 +28,14 @@ pub struct Endpoints {
 /// `muster endpoints`.
 pub async fn endpoints(session: &Session, args: Endpoints) -> Result<(), CliError> {
     let mut query = Vec::new();
-    query.extend(args.scope.labels.iter().map(|label| ("label", label.clone())));
+    let mut list = |name, words: &[String]| {
+        query.extend((!words.is_empty()).then(|| (name, words.join(","))));
+    };
+    let endpoints = numbers(session, &args.scope.endpoints).await?;
+    let endpoints: Vec<String> = endpoints.iter().map(u64::to_string).collect();
+    list("endpoint", &endpoints);
+    list("label", &args.scope.labels);
+    list("exclude_label", &args.scope.exclude_labels);
     query.extend(args.scope.condition.map(|condition| ("condition", condition)));
     if args.online {
         query.push(("online", "true".to_owned()));
@@ -43,11 +51,10 @@ pub async fn endpoint_number(session: &Session, given: &str) -> Result<u64, CliE
     if let Ok(number) = given.parse() {
         return Ok(number);
     }
-    let query = [("search", given.to_owned()), ("limit", "1000".to_owned())];
+    let query = [("name", given.to_owned())];
     let page: Value = session.client.get_with("/v1/endpoints", &query).await?;
-    let items = page["items"].as_array().cloned().unwrap_or_default();
-    let exact: Vec<&Value> = items.iter().filter(|item| item["name"] == given).collect();
-    match exact[..] {
+    let exact = page["items"].as_array().cloned().unwrap_or_default();
+    match &exact[..] {
         [one] => Ok(one["no"].as_u64().unwrap_or_default()),
         [] => Err(CliError::new(Exit::Refused, format!("no endpoint is named {given:?}"))),
         _ => {
@@ -59,8 +66,22 @@ pub async fn endpoint_number(session: &Session, given: &str) -> Result<u64, CliE
     }
 }
 
+/// Flags of `muster agents`.
+#[derive(clap::Args)]
+pub struct Agents {
+    /// Only those of this kind.
+    #[arg(long, value_parser = ["native", "osquery", "velociraptor", "fleetspeak"])]
+    pub kind: Option<String>,
+    /// Only clones: those that came with a copied identity.
+    #[arg(long)]
+    pub clones: bool,
+}
+
 /// `muster agents`.
-pub async fn agents(session: &Session) -> Result<(), CliError> {
+pub async fn agents(session: &Session, args: Agents) -> Result<(), CliError> {
+    let mut query = Vec::new();
+    query.extend(args.kind.map(|kind| ("kind", kind)));
+    query.extend(args.clones.then(|| ("clones", "true".to_owned())));
     let columns = [
         "no",
         "endpoint",
@@ -73,7 +94,7 @@ pub async fn agents(session: &Session) -> Result<(), CliError> {
         "last_seen",
         "last_address",
     ];
-    session.list("/v1/agents", &[], &columns).await
+    session.list("/v1/agents", &query, &columns).await
 }
 
 /// `muster label …`.
@@ -93,6 +114,9 @@ pub enum Label {
     Delete {
         /// Its name.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Put a label on endpoints.
     Add {
@@ -126,7 +150,15 @@ pub async fn label(session: &Session, command: Label) -> Result<(), CliError> {
             let body = json!({"name": name, "description": description});
             session.object(&client.post("/v1/labels", &body).await?)
         }
-        Label::Delete { name } => client.delete(&format!("/v1/labels/{name}")).await,
+        Label::Delete { name, yes } => {
+            confirm(
+                &format!("Delete label {name}? What is limited to it reaches nobody any more."),
+                yes,
+            )?;
+            client.delete(&format!("/v1/labels/{name}")).await?;
+            session.say(&format!("label {name} is deleted; its endpoints stay"));
+            Ok(())
+        }
         Label::Add { label, endpoints } => members(session, &label, "add", &endpoints).await,
         Label::Remove { label, endpoints } => members(session, &label, "remove", &endpoints).await,
         Label::Rule(command) => label_rule::run(session, command).await,
@@ -155,6 +187,7 @@ pub enum Enrolment {
     /// List enrolment secrets.
     List,
     /// Make a secret; prints it once.
+    #[command(visible_alias = "add")]
     Create {
         /// What it is for.
         name: String,
@@ -172,6 +205,9 @@ pub enum Enrolment {
     Revoke {
         /// Its number.
         no: u64,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -191,7 +227,12 @@ pub async fn enrolment(session: &Session, command: Enrolment) -> Result<(), CliE
             }
             session.object(&session.client.post("/v1/enrol-secrets", &body).await?)
         }
-        Enrolment::Revoke { no } => session.client.delete(&format!("/v1/enrol-secrets/{no}")).await,
+        Enrolment::Revoke { no, yes } => {
+            confirm(&format!("End enrolment secret {no}? Nothing enrols with it any more."), yes)?;
+            session.client.delete(&format!("/v1/enrol-secrets/{no}")).await?;
+            session.say(&format!("enrolment secret {no} has ended; what enrolled with it stays"));
+            Ok(())
+        }
     }
 }
 
@@ -217,14 +258,19 @@ pub enum ArtifactCommand {
         file: PathBuf,
     },
     /// Add or replace an artifact of your own.
+    #[command(visible_alias = "create")]
     Add {
         /// YAML.
         file: PathBuf,
     },
     /// Delete an artifact of your own; its results stay.
+    #[command(visible_alias = "remove")]
     Delete {
         /// Its name.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -248,7 +294,12 @@ pub async fn artifact(session: &Session, command: ArtifactCommand) -> Result<(),
             let yaml = read_file(&file)?;
             session.object(&client.post("/v1/artifacts", &json!({"yaml": yaml})).await?)
         }
-        ArtifactCommand::Delete { name } => client.delete(&format!("/v1/artifacts/{name}")).await,
+        ArtifactCommand::Delete { name, yes } => {
+            confirm(&format!("Delete artifact {name}?"), yes)?;
+            client.delete(&format!("/v1/artifacts/{name}")).await?;
+            session.say(&format!("artifact {name} is deleted; its results stay"));
+            Ok(())
+        }
     }
 }
 
@@ -257,7 +308,7 @@ pub fn artifact_check(file: &std::path::Path) -> Result<(), CliError> {
     let artifact = muster_artifact::parse(&read_file(file)?)
         .map_err(|error| CliError::new(Exit::Refused, format!("{}: {error}", file.display())))?;
     let kinds: Vec<&str> = artifact.sources.keys().map(|kind| kind.as_str()).collect();
-    println!(
+    eprintln!(
         "{} is fine: table {}, for {}",
         artifact.name,
         artifact.table_name(),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::Printer;
 use super::results::{question, rows};
+use super::schedule::list as list_of;
 use super::session::{Session, confirm, flat};
 use crate::client::{CliError, Exit};
 
@@ -24,6 +25,7 @@ pub enum Policy {
         policy: String,
     },
     /// Make a policy: a question that passes with one row or more.
+    #[command(visible_alias = "create")]
     Add {
         /// Its name.
         name: String,
@@ -53,6 +55,7 @@ pub enum Policy {
         policy: String,
     },
     /// Delete a policy.
+    #[command(visible_alias = "delete")]
     Remove {
         /// Its number or name.
         policy: String,
@@ -95,7 +98,7 @@ pub enum State {
 #[derive(Args)]
 pub struct Parts {
     /// osquery's SQL.
-    #[arg(long)]
+    #[arg(long, visible_alias = "sql")]
     query: Option<String>,
     /// Read the SQL from a file.
     #[arg(long, short = 'f', conflicts_with = "query")]
@@ -109,13 +112,13 @@ pub struct Parts {
     /// Whether a failure is urgent.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     critical: Option<bool>,
-    /// Only this platform: linux, darwin or windows (repeatable).
+    /// Only this platform: linux, darwin or windows (repeatable); empty for all.
     #[arg(long = "platform")]
     platforms: Vec<String>,
-    /// Only endpoints with this label (repeatable).
+    /// Only endpoints with this label (repeatable); empty for all.
     #[arg(long = "label")]
     labels: Vec<String>,
-    /// No endpoint with this label (repeatable).
+    /// No endpoint with this label (repeatable); empty for none.
     #[arg(long = "exclude-label")]
     exclude_labels: Vec<String>,
 }
@@ -139,8 +142,9 @@ impl Parts {
             ("labels", self.labels),
             ("exclude_labels", self.exclude_labels),
         ];
-        let given = lists.into_iter().filter(|(_, list)| !list.is_empty());
-        body.extend(given.map(|(key, list)| (key.to_owned(), list.into())));
+        body.extend(
+            lists.into_iter().filter_map(|(key, words)| Some((key.to_owned(), list_of(&words)?))),
+        );
         Ok(body)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::output::Format;
 use super::plain::endpoint_number;
 use super::results::question;
 use super::scope::ScopeArgs;
@@ -67,8 +68,7 @@ pub async fn run(session: &Session, args: Query) -> Result<(), CliError> {
     let reach = reach(session, &body).await?;
     let online = reach["online"].as_u64().unwrap_or_default();
     if args.dry_run {
-        println!("{}", reach_sentence(&reach));
-        return Ok(());
+        return print_reach(session, &reach);
     }
     if online == 0 {
         let message = format!("nobody to ask: {}", reach_sentence(&reach));
@@ -83,11 +83,18 @@ pub async fn run(session: &Session, args: Query) -> Result<(), CliError> {
         return Err(CliError::new(Exit::Refused, "the server started nothing"));
     };
     if asked["state"] == "awaiting_approval" {
-        eprintln!("query {no} waits for a second person's approval ({})", asked["approval"]);
-        return Ok(());
+        return Err(waits(no));
     }
     let name_endpoints = args.with_endpoint || asked["online"].as_u64() != Some(1);
     follow(session, no, Watch { name_endpoints, stop_on_interrupt: true }).await
+}
+
+/// What was asked has not begun: nobody has answered.
+pub fn waits(no: u64) -> CliError {
+    CliError::new(
+        Exit::Partial,
+        format!("{no} waits for a second person: muster hunt approve {no}"),
+    )
 }
 
 /// How many endpoints a question reaches. When some match and none is online the server may just have
@@ -102,6 +109,15 @@ async fn reach(session: &Session, body: &Value) -> Result<Value, CliError> {
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
+}
+
+/// What a question that is not asked would reach: the answer to `--dry-run`.
+pub fn print_reach(session: &Session, reach: &Value) -> Result<(), CliError> {
+    if session.format != Format::Table {
+        return session.object(reach);
+    }
+    println!("{}", reach_sentence(reach));
+    Ok(())
 }
 
 /// `2,000 match: 1,940 online, 60 offline`.

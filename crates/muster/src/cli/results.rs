@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::output::{Format, Printer};
 use super::session::Session;
 use crate::client::{CliError, Exit};
+use crate::config::Span;
 
 /// Longest line of an answer: one row.
 const MAX_ROW_BYTES: usize = 64 << 20;
@@ -36,6 +37,12 @@ pub struct Sql {
     /// Read the question from a file.
     #[arg(long, short = 'f', conflicts_with = "sql")]
     pub file: Option<PathBuf>,
+    /// At most this many rows, without a word about the others.
+    #[arg(long)]
+    pub limit: Option<u64>,
+    /// At most so long: 30s, 2m; no longer than the server allows.
+    #[arg(long)]
+    pub timeout: Option<Span>,
 }
 
 /// The text of a question: argument, file, or standard input.
@@ -61,7 +68,14 @@ pub fn question(argument: Option<String>, file: Option<&PathBuf>) -> Result<Stri
 /// Runs `muster sql`.
 pub async fn sql(session: &Session, args: Sql) -> Result<(), CliError> {
     let sql = question(args.sql, args.file.as_ref())?;
-    let request = session.client.request(Method::POST, "/v1/sql").json(&json!({"sql": sql}));
+    let mut body = json!({"sql": sql});
+    if let Some(limit) = args.limit {
+        body["rows"] = limit.into();
+    }
+    if let Some(Span(timeout)) = args.timeout {
+        body["timeout_seconds"] = timeout.as_secs().max(1).into();
+    }
+    let request = session.client.request(Method::POST, "/v1/sql").json(&body);
     rows(session, request.query(&[("format", "ndjson")]), false).await
 }
 
@@ -81,16 +95,24 @@ pub async fn results(session: &Session, args: Results) -> Result<(), CliError> {
 pub async fn rows(session: &Session, request: RequestBuilder, plain: bool) -> Result<(), CliError> {
     let print = async {
         let response = session.client.checked(request).await?;
+        // Where the server breaks off what is longer.
+        let rows_max = response.headers().get("muster-rows-max");
+        let rows_max: Option<u64> = rows_max.and_then(|rows| rows.to_str().ok()?.parse().ok());
+        let mut count = 0;
         let mut body = response.bytes_stream();
         let mut printer = Printer::new(session.format, stdout().lock(), &[]);
         let mut buffer = Vec::new();
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| {
-                let message = format!("the answer broke off: {error}; what came before is not all");
-                CliError::new(Exit::Partial, message)
-            })?;
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    printer.finish()?;
+                    let message = broken_off(&error, count, rows_max);
+                    return Err(CliError::new(Exit::Partial, message));
+                }
+            };
             buffer.extend_from_slice(&chunk);
-            take_rows(&mut buffer, &mut printer, plain)?;
+            count += take_rows(&mut buffer, &mut printer, plain)?;
         }
         if !buffer.is_empty() {
             buffer.push(b'\n');
@@ -101,6 +123,16 @@ pub async fn rows(session: &Session, request: RequestBuilder, plain: bool) -> Re
     tokio::select! {
         done = print => done,
         _ = tokio::signal::ctrl_c() => Err(CliError::new(Exit::Cancelled, "cancelled")),
+    }
+}
+
+fn broken_off(error: &reqwest::Error, count: u64, rows_max: Option<u64>) -> String {
+    match rows_max.filter(|most| count >= *most) {
+        Some(most) => format!(
+            "there are more than {most} rows, where this server cuts an answer (sql.rows); narrow the question, \
+             or say how many you want: --limit"
+        ),
+        None => format!("the answer broke off: {error}; what came before is not all"),
     }
 }
 
@@ -117,17 +149,19 @@ fn take_rows<W: std::io::Write>(
     buffer: &mut Vec<u8>,
     printer: &mut Printer<W>,
     plain: bool,
-) -> Result<(), CliError> {
+) -> Result<u64, CliError> {
+    let mut count = 0;
     let end = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     for line in buffer[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let row: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
             CliError::new(Exit::Refused, format!("the server's answer cannot be read: {error}"))
         })?;
         printer.row(if plain { without_system(row) } else { row })?;
+        count += 1;
     }
     buffer.drain(..end);
     if buffer.len() > MAX_ROW_BYTES {
         return Err(CliError::new(Exit::Refused, "the server sent a row without end"));
     }
-    Ok(())
+    Ok(count)
 }

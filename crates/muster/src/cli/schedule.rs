@@ -23,6 +23,7 @@ pub enum Schedule {
         schedule: String,
     },
     /// Let osquery agents run an artifact, or SQL, at an interval.
+    #[command(visible_alias = "create")]
     Add(Box<Add>),
     /// Change one; what no flag names stays.
     Edit {
@@ -43,6 +44,7 @@ pub enum Schedule {
         schedule: String,
     },
     /// Remove one; what it collected stays.
+    #[command(visible_alias = "delete")]
     Remove {
         /// Its number or name.
         schedule: String,
@@ -78,7 +80,7 @@ pub struct Flags {
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", requires = "artifact")]
     pub params: Vec<String>,
     /// SQL instead of an artifact.
-    #[arg(long, conflicts_with = "artifact")]
+    #[arg(long, visible_alias = "query", conflicts_with = "artifact")]
     pub sql: Option<String>,
     /// SQL from a file.
     #[arg(long, short = 'f', conflicts_with_all = ["artifact", "sql"])]
@@ -154,7 +156,7 @@ impl Flags {
 }
 
 /// A list that was given; one empty word empties it.
-fn list(given: &[String]) -> Option<Value> {
+pub(super) fn list(given: &[String]) -> Option<Value> {
     let words: Vec<&String> = given.iter().filter(|word| !word.is_empty()).collect();
     (!given.is_empty()).then(|| json!(words))
 }
@@ -212,7 +214,56 @@ async fn number(session: &Session, given: &str) -> Result<i64, CliError> {
         return Ok(number);
     }
     let all = session.client.all("/v1/schedules").await?;
-    let found = all.iter().find(|schedule| schedule["name"] == given);
-    let no = found.and_then(|schedule| schedule["no"].as_i64());
-    no.ok_or_else(|| CliError::new(Exit::Refused, format!("no schedule is named {given:?}")))
+    let found = named(&all, given)?;
+    found["no"].as_i64().ok_or_else(|| CliError::new(Exit::Refused, "a schedule without a number"))
+}
+
+/// The one of that name, or of that name in a pack when there is only one.
+fn named<'a>(all: &'a [Value], given: &str) -> Result<&'a Value, CliError> {
+    let name = |schedule: &'a Value| schedule["name"].as_str().unwrap_or_default();
+    if let Some(found) = all.iter().find(|schedule| name(schedule) == given) {
+        return Ok(found);
+    }
+    let in_pack = |schedule: &&Value| {
+        let pack = schedule["pack"].as_str().filter(|pack| !pack.is_empty());
+        pack.is_some_and(|pack| schedule["name"] == format!("pack/{pack}/{given}"))
+    };
+    let found: Vec<&Value> = all.iter().filter(in_pack).collect();
+    match found[..] {
+        [one] => Ok(one),
+        [] => {
+            let message = format!(
+                "no schedule is named {given:?}; one in a pack is named pack/PACK/NAME, see \
+                 `muster schedule list`"
+            );
+            Err(CliError::new(Exit::Refused, message))
+        }
+        _ => {
+            let names: Vec<&str> = found.into_iter().map(name).collect();
+            let message = format!("{given:?} is in several packs; say {}", names.join(" or "));
+            Err(CliError::usage(message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_of_a_pack_is_found_by_its_bare_name_when_there_is_one() {
+        let all = [
+            json!({"no": 1, "name": "users", "pack": ""}),
+            json!({"no": 2, "name": "pack/it/users", "pack": "it"}),
+            json!({"no": 3, "name": "pack/it/usb/a", "pack": "it"}),
+            json!({"no": 4, "name": "pack/it/disks", "pack": "it"}),
+            json!({"no": 5, "name": "pack/lab/disks", "pack": "lab"}),
+        ];
+        for (given, no) in [("users", 1), ("pack/it/users", 2), ("usb/a", 3)] {
+            assert_eq!(named(&all, given).unwrap()["no"], no, "{given}");
+        }
+        let several = named(&all, "disks").unwrap_err().message;
+        assert!(several.contains("pack/it/disks or pack/lab/disks"), "{several}");
+        assert!(named(&all, "a").unwrap_err().message.contains("pack/PACK/NAME"));
+    }
 }

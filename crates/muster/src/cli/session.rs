@@ -95,39 +95,15 @@ impl Session {
         Ok(printer.finish()?)
     }
 
-    /// Prints one object: a line per member for people, the object itself for programs.
+    /// Prints one object.
     pub fn object(&self, value: &Value) -> Result<(), CliError> {
-        use std::io::Write;
-        let mut out = stdout().lock();
-        match self.format {
-            Format::Table => {
-                let object = flat(value);
-                let width = object.keys().map(|key| key.chars().count()).max().unwrap_or(0);
-                for (key, value) in &object {
-                    let text = super::output::text(Some(value));
-                    let text = if text.contains('\n') {
-                        format!("\n{}", indent(&text))
-                    } else {
-                        super::output::printable(&text)
-                    };
-                    writeln!(out, "{key:width$}  {text}")?;
-                }
-            }
-            Format::Ndjson => writeln!(out, "{value}")?,
-            Format::Json => writeln!(out, "{value:#}")?,
-            Format::Csv => {
-                let mut printer = Printer::new(self.format, out, &[]);
-                printer.row(flat(value))?;
-                printer.finish()?;
-            }
-        }
-        Ok(())
+        object(self.format, value)
     }
 
-    /// A sentence for people; programs read the exit code.
+    /// A sentence for people; programs read the exit code. Standard output is for rows.
     pub fn say(&self, sentence: &str) {
         if self.format == Format::Table {
-            println!("{sentence}");
+            eprintln!("{sentence}");
         }
     }
 
@@ -138,6 +114,35 @@ impl Session {
             Format::Json | Format::Ndjson => &[],
         }
     }
+}
+
+/// Prints one object: a line per member for people, the object itself for programs.
+pub fn object(format: Format, value: &Value) -> Result<(), CliError> {
+    use std::io::Write;
+    let mut out = stdout().lock();
+    match format {
+        Format::Table => {
+            let object = flat(value);
+            let width = object.keys().map(|key| key.chars().count()).max().unwrap_or(0);
+            for (key, value) in &object {
+                let text = super::output::text(Some(value));
+                let text = if text.contains('\n') {
+                    format!("\n{}", indent(&text))
+                } else {
+                    super::output::printable(&text)
+                };
+                writeln!(out, "{key:width$}  {text}")?;
+            }
+        }
+        Format::Ndjson => writeln!(out, "{value}")?,
+        Format::Json => writeln!(out, "{value:#}")?,
+        Format::Csv => {
+            let mut printer = Printer::new(format, out, &[]);
+            printer.row(flat(value))?;
+            printer.finish()?;
+        }
+    }
+    Ok(())
 }
 
 /// An object with lists of plain values joined, so that it fits into cells.

@@ -1,14 +1,14 @@
 //! `muster shard …`: where the folding of the stream stands, and moving it on when records are gone.
 
-use std::io::Write as _;
-
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use muster_backup::shards;
 use muster_catalog::{Catalog, Options};
 use muster_types::{Pos, Shard};
+use serde_json::json;
 
 use super::backup::{Stores, beside, exists, failed};
+use super::output::{Format, Printer};
 use crate::client::{CliError, Exit};
 use crate::server::planes::catalog_url;
 
@@ -46,14 +46,14 @@ pub struct Skip {
 }
 
 /// Runs `muster shard …`.
-pub fn run(command: ShardCommand) -> Result<(), CliError> {
+pub fn run(command: ShardCommand, format: Format) -> Result<(), CliError> {
     match command {
-        ShardCommand::List { stores } => list(&stores),
+        ShardCommand::List { stores } => list(&stores, format),
         ShardCommand::Skip(skip) => give_up(&skip),
     }
 }
 
-fn list(stores: &Stores) -> Result<(), CliError> {
+fn list(stores: &Stores, format: Format) -> Result<(), CliError> {
     let config = stores.load()?;
     exists(&config)?;
     let (all, gaps) = beside(async {
@@ -64,16 +64,20 @@ fn list(stores: &Stores) -> Result<(), CliError> {
         catalog.close().await;
         Ok((all, gaps))
     })?;
-    let mut out = std::io::stdout().lock();
-    for info in all {
-        writeln!(out, "shard {:>2}  folded up to {}", info.shard.get(), info.pos)?;
+    let columns = ["shard", "state", "above", "up_to", "made_by", "reason"];
+    let mut printer = Printer::new(format, std::io::stdout().lock(), &columns);
+    let folded = all.iter().map(|info| {
+        json!({"shard": info.shard.get(), "state": "folded", "above": null, "up_to": info.pos.0,
+            "made_by": null, "reason": null})
+    });
+    let lost = gaps.iter().map(|gap| {
+        json!({"shard": gap.shard.get(), "state": "lost", "above": gap.from.0, "up_to": gap.to.0,
+            "made_by": gap.made_by, "reason": gap.reason})
+    });
+    for row in folded.chain(lost) {
+        printer.row(row.as_object().cloned().unwrap_or_default())?;
     }
-    for gap in gaps {
-        let (shard, from, to) = (gap.shard.get(), gap.from, gap.to);
-        let (by, reason) = (gap.made_by, gap.reason);
-        writeln!(out, "shard {shard:>2}  lost above {from} up to {to}, by {by}: {reason}")?;
-    }
-    Ok(())
+    Ok(printer.finish()?)
 }
 
 fn give_up(skip: &Skip) -> Result<(), CliError> {
@@ -88,13 +92,13 @@ fn give_up(skip: &Skip) -> Result<(), CliError> {
         catalog.migrate().await.context("migrate the catalog")?;
         if skip.all {
             let gaps = shards::give_up_stream(&catalog, &by, &skip.reason).await.map_err(failed)?;
-            println!("{gaps} shards have a gap now; a new stream begins with the next start");
+            eprintln!("{gaps} shards have a gap now; a new stream begins with the next start");
         } else {
             let shard = skip.shard.and_then(Shard::new);
             let shard = shard.ok_or_else(|| CliError::usage("shards are numbered 0 to 63"))?;
             let to = Pos(skip.to.unwrap_or_default());
             let gap = shards::skip(&catalog, shard, to, &by, &skip.reason).await.map_err(failed)?;
-            println!(
+            eprintln!(
                 "shard {shard} goes on above {}; lost are positions above {}",
                 gap.to, gap.from
             );

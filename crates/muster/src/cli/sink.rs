@@ -11,7 +11,7 @@ use crate::client::{CliError, Exit};
 #[derive(Subcommand)]
 pub enum Sink {
     /// Make a sink; it begins with the rows that come from now on.
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "create")]
     Add(Box<Add>),
     /// List sinks with how they fare.
     List,
@@ -34,6 +34,7 @@ pub enum Sink {
         name: String,
     },
     /// Remove a sink; what it sent stays where it is.
+    #[command(visible_alias = "delete")]
     Remove {
         /// Its name.
         name: String,

@@ -17,7 +17,7 @@ use super::config::load_with;
 use crate::client::{CliError, Context, Contexts};
 use crate::config::{Config, RoleName};
 use crate::server::runtimes::Runtimes;
-use crate::server::{self, Server, identity, logging, names};
+use crate::server::{self, Server, ca_file, identity, logging, names};
 
 /// The context `up` leaves for the user who started it.
 const CONTEXT: &str = "local";
@@ -51,8 +51,16 @@ pub fn server(args: &ServerArgs, roles: &[RoleName]) -> Result<(), CliError> {
     let addresses = (server.operators_address(), server.agents_address());
     tracing::info!(operators = %addresses.0, agents = %addresses.1, "serving");
     runtimes.work.block_on(first_administrator(&server))?;
+    let (certificates, data) = (server.certificates(), server.data_dir().to_owned());
+    tracing::info!(sha256 = certificates.fingerprint()?, "the CA that signs");
+    // Watched before it is written: a change in between is not missed.
+    let cas = certificates.authorities();
+    ca_file::try_write(&data, &certificates.ca_pem());
     let again = || Ok(load_with(&Config::default(), args, roles)?);
-    let ended = server::run(server, &runtimes, telling.level.clone(), again, |_| async {});
+    let following = |token: CancellationToken| async move {
+        token.run_until_cancelled(ca_file::follow(data, cas)).await;
+    };
+    let ended = server::run(server, &runtimes, telling.level.clone(), again, following);
     telling.end();
     Ok(ended?)
 }
@@ -193,7 +201,7 @@ struct Left {
 
 impl Left {
     fn renew(&mut self, ca_pem: &str) -> anyhow::Result<()> {
-        std::fs::write(self.data.join("ca.pem"), ca_pem).context("write ca.pem")?;
+        ca_file::write(&self.data, ca_pem)?;
         let mut contexts = Contexts::load(&Contexts::default_path())?;
         let context = Context {
             address: self.address.clone(),

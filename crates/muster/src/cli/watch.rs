@@ -65,7 +65,7 @@ async fn stop(session: &Session, no: u64) -> Result<(), CliError> {
 
 async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError> {
     let mut events = session.client.events(&format!("/v1/hunts/{no}/live")).await?;
-    let mut printer = Printer::new(session.format, stdout().lock(), &[]);
+    let mut printer = Printer::new(session.format, stdout().lock(), &[]).varied();
     let (bar, polls) = progress_bar();
     let mut coverage = Value::Null;
     let mut ended = false;

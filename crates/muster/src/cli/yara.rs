@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::results::question;
-use super::session::Session;
+use super::session::{Session, confirm};
 use crate::client::CliError;
 
 /// `muster yara …`.
@@ -29,9 +29,13 @@ pub enum Yara {
         file: Option<PathBuf>,
     },
     /// Remove one.
+    #[command(visible_alias = "delete")]
     Remove {
         /// Its name.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -58,6 +62,11 @@ pub async fn run(session: &Session, command: Yara) -> Result<(), CliError> {
             ));
             Ok(())
         }
-        Yara::Remove { name } => client.delete(&path(&name)).await,
+        Yara::Remove { name, yes } => {
+            confirm(&format!("Remove the YARA rules {name}?"), yes)?;
+            client.delete(&path(&name)).await?;
+            session.say(&format!("{name} is removed; agents cannot fetch it any more"));
+            Ok(())
+        }
     }
 }

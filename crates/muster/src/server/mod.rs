@@ -3,6 +3,7 @@
 pub mod advertised;
 mod build;
 mod busy;
+pub mod ca_file;
 pub mod certificates;
 pub mod formats;
 mod front;

@@ -77,7 +77,7 @@ fn tokens(server: &Server) -> anyhow::Result<()> {
     let ask = json!({"query": "SELECT 1", "dry_run": true});
     let (status, problem) = post(server, "/v1/queries", Some(&token), &ask)?;
     assert_eq!(status, 403, "a viewer's token: {problem}");
-    server.ok(&["token", "revoke", &no])?;
+    server.ok(&["token", "revoke", &no, "--yes"])?;
     let (status, _) = post(server, "/v1/queries", Some(&token), &ask)?;
     assert_eq!(status, 401);
     let listed = server.list(&["token", "list"])?;

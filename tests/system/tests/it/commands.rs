@@ -56,7 +56,9 @@ fn an_artifact_of_ones_own_is_checked_added_collected_and_deleted() -> anyhow::R
     let unknown = server.tell(&["collect", name, "no-such-endpoint"])?;
     assert!(unknown.code != 0 && unknown.err.contains("no-such-endpoint"), "{unknown:?}");
 
-    server.ok(&["artifact", "delete", name])?;
+    let err = server.refused(&["artifact", "delete", name], 2)?;
+    assert!(err.contains("--yes"), "{err}");
+    server.ok(&["artifact", "delete", name, "--yes"])?;
     assert_ne!(server.tell(&["artifact", "show", name])?.code, 0);
     let storage = server.json(&["storage"])?;
     assert!(storage.to_string().contains("bytes"), "{storage}");

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use muster_testkit::{Nats, Postgres, S3, Server, ServerOptions, wait_for};
 use serde_json::json;
 
-use crate::support::{Ask, Fleet, Osqueryd, SOON};
+use crate::support::{Ask, Fleet, Osqueryd, SOON, Told};
 
 const NATIVE: u64 = 30;
 const ROWS: u64 = 5;
@@ -23,9 +23,13 @@ struct Yard {
 
 impl Yard {
     fn start() -> anyhow::Result<Self> {
+        Self::on("log: {level: info}\n")
+    }
+
+    fn on(text: &str) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("muster-copies-").tempdir()?.keep();
         let config = dir.join("muster.yaml");
-        std::fs::write(&config, "log: {level: info}\n")?;
+        std::fs::write(&config, text)?;
         let server = Server::up(ServerOptions {
             env: vec![("MUSTER_AGENTS__ENROLMENTS_PER_SECOND".into(), "5000".into())],
             args: vec!["--no-agent".into(), "--config".into(), config.display().to_string()],
@@ -83,11 +87,18 @@ impl Yard {
         Ok(std::fs::write(&self.config, text)?)
     }
 
-    /// `muster COMMAND … --config FILE --data DIR`.
+    /// `muster COMMAND … --config FILE --data DIR`, which must succeed; its standard output.
     fn beside(&self, args: &[&str]) -> anyhow::Result<String> {
+        Ok(self.tell_beside(args)?.out)
+    }
+
+    /// The same with all that it told.
+    fn tell_beside(&self, args: &[&str]) -> anyhow::Result<Told> {
         let (config, data) = (self.config.display().to_string(), self.server.data_dir());
         let data = data.display().to_string();
-        self.server.ok(&[args, &["--config", &config, "--data", &data]].concat())
+        let told = self.server.tell(&[args, &["--config", &config, "--data", &data]].concat())?;
+        ensure!(told.code == 0, "muster {args:?}: {told:?}");
+        Ok(told)
     }
 }
 
@@ -108,8 +119,8 @@ fn a_backup_is_restored_elsewhere_and_agents_reconnect() -> anyhow::Result<()> {
     // While it runs.
     yard.beside(&["backup", &backups, "--with-secret-key"])?;
     let after = yard.hunt()?;
-    let told = yard.server.ok(&["backup", "verify", &backups])?;
-    assert!(told.contains("are as they were"), "{told}");
+    let told = yard.server.tell(&["backup", "verify", &backups])?;
+    assert!(told.code == 0 && told.err.contains("are as they were"), "{told:?}");
 
     let postgres = Postgres::start()?.database()?;
     for (n, config) in
@@ -121,8 +132,8 @@ fn a_backup_is_restored_elsewhere_and_agents_reconnect() -> anyhow::Result<()> {
         let data = yard.server.data_dir();
         std::fs::rename(&data, data.with_extension(format!("lost-{n}")))?;
         yard.write_config(config)?;
-        let told = yard.beside(&["restore", &backups])?;
-        assert!(told.contains("all compared"), "{told}");
+        let told = yard.tell_beside(&["restore", &backups])?;
+        assert!(told.err.contains("all compared"), "{told:?}");
         let gaps = yard.beside(&["shard", "list"])?;
         assert!(gaps.contains("restored from backup"), "{gaps}");
         yard.server.start()?;
@@ -137,6 +148,52 @@ fn a_backup_is_restored_elsewhere_and_agents_reconnect() -> anyhow::Result<()> {
         yard.server.start()?;
         yard.reconnected()?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_backup_of_scaled_stores_under_work_is_restored_on_new_ones() -> anyhow::Result<()> {
+    let (postgres, s3) = (Postgres::start()?, S3::start()?);
+    let stores = |nats: &Nats, bucket: &str| -> anyhow::Result<String> {
+        Ok(format!(
+            "catalog: {{url: '{}'}}\nstream: {{url: '{}'}}\nnats: {{replicas: 1}}\n{}",
+            postgres.database()?,
+            nats.url(),
+            s3.config(bucket)?
+        ))
+    };
+    let nats = Nats::start()?;
+    let mut yard = Yard::on(&stores(&nats, "first")?)?;
+    let before = yard.hunt()?;
+    let counts = yard.counts(&[before])?;
+    let backups = yard.server.scratch().join("backups").display().to_string();
+    yard.beside(&["backup", &backups, "--with-secret-key"])?;
+    // The second time only what is new, while a hunt goes on.
+    let paced = ["--sql", "SELECT pid FROM processes", "--canary", "0", "--rate", "15"];
+    let going_on = yard.server.hunt(&paced)?;
+    yard.server.covered(going_on, "some answers", |c| c.get("rows") > 0)?;
+    yard.beside(&["backup", &backups, "--with-secret-key"])?;
+    let told = yard.server.tell(&["backup", "verify", &backups])?;
+    assert!(told.code == 0 && told.err.contains("are as they were"), "{told:?}");
+
+    // Everything is lost: database, streams, bucket and data folder.
+    yard.server.kill();
+    drop(nats);
+    let data = yard.server.data_dir();
+    std::fs::rename(&data, data.with_extension("lost"))?;
+    let nats = Nats::start()?;
+    yard.write_config(&stores(&nats, "second")?)?;
+    let told = yard.tell_beside(&["restore", &backups])?;
+    assert!(told.err.contains("all compared"), "{told:?}");
+    yard.server.start()?;
+    yard.reconnected()?;
+    assert_eq!(yard.counts(&[before])?, counts);
+    if let Some(rows) = yard.server.sql(&format!("SELECT count(*) AS n FROM hunt_{before}"))? {
+        assert_eq!(rows, [json!({"n": yard.server.coverage(before)?.get("row_count")})]);
+    }
+    let next = yard.hunt()?;
+    assert!(next > going_on + 4000, "hunt {next} after {going_on}");
+    assert_eq!(yard.server.coverage(next)?.get("rows"), NATIVE + 1);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use muster_testkit::{Nats, Server, ServerOptions, wait_for};
+use muster_testkit::{Nats, NatsOptions, Server, ServerOptions, wait_for};
 
 use crate::support::{Ask, Fleet, SOON};
 
@@ -65,5 +65,37 @@ fn a_server_starts_without_nats_and_finds_it() -> anyhow::Result<()> {
     let hunt = server.hunt(&QUESTION)?;
     let covered = server.covered(hunt, "all to answer", |c| c.is_complete(AGENTS))?;
     assert_eq!(covered.get("row_count"), AGENTS * ROWS);
+    Ok(())
+}
+
+/// The subjects that the handbook names are enough, for embedded users and for whoever gives fewer rights.
+#[test]
+fn a_user_with_the_rights_of_the_handbook_is_enough() -> anyhow::Result<()> {
+    const PASSWORD: &str = "only here";
+    let extra = format!(
+        "authorization {{ users: [{{ user: muster, password: \"{PASSWORD}\", permissions: {{ \
+           publish: [\"muster.>\", \"$JS.API.>\", \"_INBOX.>\"], \
+           subscribe: [\"muster.>\", \"_INBOX.>\"] }} }}] }}"
+    );
+    let nats = Nats::with(&NatsOptions { extra, ..NatsOptions::default() })?;
+    let dir = tempfile::tempdir()?;
+    let password = dir.path().join("password");
+    std::fs::write(&password, PASSWORD)?;
+    let mut options = options(&nats);
+    options.env.push(("MUSTER_NATS__USER".into(), "muster".into()));
+    options.env.push(("MUSTER_NATS__PASSWORD_FILE".into(), password.display().to_string()));
+    let server = Server::up(options)?;
+    let mut fleet = Fleet::start(&server, &["--endpoints", "60", "--canned", "5"])?;
+    fleet.up(AGENTS, AGENTS)?;
+    let hunt = server.hunt(&QUESTION)?;
+    let covered = server.covered(hunt, "all to answer", |c| c.is_complete(AGENTS))?;
+    assert_eq!(covered.get("row_count"), AGENTS * ROWS);
+    // What is folded is purged, which is a right of its own; each shard keeps a message of some
+    // hundred bytes, and the answers alone were 60 kB.
+    wait_for("what is folded to be purged", SOON, || {
+        Ok((server.metric("muster_stream_used_bytes")? < 16_000.0).then_some(()))
+    })?;
+    let log = nats.log(0);
+    ensure!(!log.contains("Permissions Violation"), "{log}");
     Ok(())
 }

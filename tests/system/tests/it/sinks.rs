@@ -57,3 +57,28 @@ fn a_file_has_each_row_once_although_the_server_is_killed() -> anyhow::Result<()
     server.ok(&["sink", "remove", "dead", "--yes"])?;
     Ok(())
 }
+
+#[test]
+fn standard_output_has_each_row_as_a_line_of_its_own() -> anyhow::Result<()> {
+    let server = Server::up(ServerOptions::default())?;
+    server.agent_online()?;
+    server.ok(&["sink", "add", "stdout", "lines"])?;
+    let sql = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 300) \
+               SELECT x, 'a \"line\"' || char(10) || 'of two' AS text FROM c";
+    server.ok(&["query", sql])?;
+    let rows = || -> anyhow::Result<Vec<Value>> {
+        // The banner and the log go there as well.
+        let output = server.output();
+        let lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let events = lines.filter(|line| line.starts_with('{') && line.contains("of two"));
+        events.map(|line| Ok(serde_json::from_str(line)?)).collect()
+    };
+    let told = wait_for("all rows", SOON, || {
+        let told = rows()?;
+        Ok((told.len() >= 300).then_some(told))
+    })?;
+    let ids: BTreeMap<_, _> =
+        told.iter().map(|row| (row["event"]["id"].to_string(), row)).collect();
+    assert_eq!((told.len(), ids.len()), (300, 300));
+    Ok(())
+}

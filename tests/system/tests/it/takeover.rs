@@ -260,18 +260,22 @@ fn hunts_change_hands_when_a_scheduler_joins_leaves_and_dies() -> anyhow::Result
     let mut waves = Waves::new(&ground.catalog)?;
     waves.look()?;
     let steady = waves.after("waves of all hunts", HUNTS)?;
-    println!("nothing happens: longest between two waves {:.2} s", steady[HUNTS - 1].as_secs_f64());
+    let steady = steady[HUNTS - 1];
+    println!("nothing happens: longest between two waves {:.2} s", steady.as_secs_f64());
 
+    // What is promised is beside the pace of the hunts as this machine keeps it now.
     let report = |what: &str, gaps: &[Duration], promised: u64| -> anyhow::Result<()> {
         let (middle, last) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+        let allowed = steady + Duration::from_secs(promised);
         println!(
             "{what}: longest between two waves of a hunt, over {} hunts: median {:.2} s, longest {:.2} s \
-             (allowed {promised} s)",
+             (allowed {:.2} s)",
             gaps.len(),
             middle.as_secs_f64(),
-            last.as_secs_f64()
+            last.as_secs_f64(),
+            allowed.as_secs_f64()
         );
-        ensure!(last < Duration::from_secs(promised), "{what} took {last:?}");
+        ensure!(last < allowed, "{what} took {last:?}");
         Ok(())
     };
     cluster.instance(3).launch()?;
@@ -290,9 +294,7 @@ fn hunts_change_hands_when_a_scheduler_joins_leaves_and_dies() -> anyhow::Result
 
     waves.look()?;
     cluster.instance(3).signal(rustix::process::Signal::TERM)?;
-    // Meant are 2 s, and 1 s is the pace. Beside other tests it was 3.5 s, and 4.3 s quietly as long as the
-    // leaver's last word was lost, which `muster-bus` tests by itself.
-    report("a scheduler leaves", &waves.after("the leaver's hunts to go on", HUNTS)?, 6)?;
+    report("a scheduler leaves", &waves.after("the leaver's hunts to go on", HUNTS)?, 2)?;
     cluster.instance(2).kill();
     report("a scheduler dies", &waves.after("the dead one's hunts to go on", HUNTS)?, 20)?;
     drop(fleet);

@@ -1,6 +1,5 @@
 //! Beside the stores: with the configuration of a server, whether one runs or not.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use muster_authority::NAME as CA;
@@ -21,9 +20,8 @@ use crate::server::{nats, secret_key_file};
 ///
 /// # Errors
 /// Never; what cannot be looked at is a finding.
-pub async fn look(file: &Path) -> Result<Vec<Finding>, CliError> {
-    let args = ServerArgs { config: Some(file.to_owned()), data: None, names: Vec::new() };
-    let config = match config::load(&args) {
+pub async fn look(stores: &ServerArgs) -> Result<Vec<Finding>, CliError> {
+    let config = match config::load(stores) {
         Ok(config) => config,
         Err(error) => {
             let remedy = "correct the keys that are named; `muster config sample` shows all";

@@ -7,46 +7,56 @@ mod beside;
 mod certificate;
 mod remote;
 
-use std::path::PathBuf;
-
 use clap::Args;
 use muster_telemetry::doctor::Finding;
 
-use super::output::Format;
+use super::beside_the_store::Beside;
+use super::output::{Format, Printer};
 use crate::client::{CliError, Exit};
 
 /// Flags of `muster doctor`.
 #[derive(Args)]
 pub struct Doctor {
-    /// Look beside the stores that this server's configuration names; needs no server that runs.
-    #[arg(long, short = 'c', value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// Beside which stores to look; needs no server that runs.
+    #[command(flatten)]
+    stores: Beside,
 }
 
 /// Runs the checks and prints what they found.
 pub async fn run(command: Doctor, context: Option<&str>, format: Format) -> Result<(), CliError> {
-    let findings = match command.config {
-        Some(file) => beside::look(&file).await?,
+    let findings = match command.stores.wanted(context) {
+        Some(stores) => beside::look(&stores).await?,
         None => remote::look(context).await?,
     };
-    for finding in &findings {
-        match format {
-            Format::Table | Format::Csv => print(finding),
-            Format::Json | Format::Ndjson => {
-                println!("{}", serde_json::to_string(finding).map_err(anyhow::Error::from)?);
-            }
-        }
-    }
+    print(&findings, format)?;
     if findings.is_empty() {
         if format == Format::Table {
-            println!("nothing is wrong");
+            eprintln!("nothing is wrong");
         }
         return Ok(());
     }
     Err(CliError::new(Exit::Refused, format!("{} finding(s)", findings.len())))
 }
 
-fn print(finding: &Finding) {
+/// Paragraphs for people, rows for programs.
+fn print(findings: &[Finding], format: Format) -> Result<(), CliError> {
+    if format == Format::Table {
+        findings.iter().for_each(paragraph);
+        return Ok(());
+    }
+    let mut columns = &["id", "instance", "problem", "remedy"][..];
+    if format != Format::Csv {
+        columns = &[];
+    }
+    let mut printer = Printer::new(format, std::io::stdout().lock(), columns);
+    for finding in findings {
+        let row = serde_json::to_value(finding).map_err(anyhow::Error::from)?;
+        printer.row(row.as_object().cloned().unwrap_or_default())?;
+    }
+    Ok(printer.finish()?)
+}
+
+fn paragraph(finding: &Finding) {
     let whose = finding.instance.as_ref().map_or(String::new(), |name| format!(" ({name})"));
     let line = format!("{}{whose}: {}\n    {}", finding.id, finding.problem, finding.remedy);
     println!("{}", line.lines().map(super::output::printable).collect::<Vec<_>>().join("\n"));

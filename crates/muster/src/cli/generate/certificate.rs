@@ -60,6 +60,6 @@ pub async fn run(args: &Certificate) -> Result<(), CliError> {
     {
         std::fs::write(path(name), text).with_context(|| format!("write {name}"))?;
     }
-    println!("{}: valid for {} days", path("balancer.pem").display(), args.days);
+    eprintln!("{}: valid for {} days", path("balancer.pem").display(), args.days);
     Ok(())
 }

@@ -21,7 +21,7 @@ const DRAIN_DELAY: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Args, Default)]
 pub struct Balancer {
     /// Configuration file (YAML) of the instances; else the instances that are alive are asked for.
-    #[arg(long, short = 'c')]
+    #[arg(long, short = 'c', env = "MUSTER_CONFIG")]
     pub config: Option<PathBuf>,
     /// An instance, as the balancer reaches it (repeatable): HOST with the ports of the configuration
     /// file, or HOST:OPERATORS,AGENTS with ports of its own.
