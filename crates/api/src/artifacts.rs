@@ -2,7 +2,9 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use muster_artifact::{Artifact as Model, ParseError, builtin, builtin_yaml, find_builtin, parse};
+use muster_artifact::{
+    Artifact as Model, ParseError, builtin, builtin_yaml, check_new, find_builtin, parse,
+};
 use muster_catalog::{Row, args, statements};
 use muster_types::{OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -213,7 +215,8 @@ pub(crate) async fn create(
     caller: Caller,
     Json(new): Json<NewArtifact>,
 ) -> Result<(StatusCode, axum::Json<Artifact>)> {
-    let model = parse(&new.yaml).map_err(|error| refused(&new.yaml, &error))?;
+    let model = parse(&new.yaml).and_then(|model| check_new(&model).map(|()| model));
+    let model = model.map_err(|error| refused(&new.yaml, &error))?;
     if find_builtin(&model.name).is_some() {
         let detail = format!("{} comes with the server; take another name", model.name);
         return Err(Problem::new(Code::Conflict, detail));

@@ -17,6 +17,6 @@ pub use builtin::{builtin, builtin_yaml, find_builtin};
 pub use model::{
     Artifact, Column, Parameter, ParameterKind, RowClass, Source, SourceLimits, table_name,
 };
-pub use parse::{MAX_YAML_BYTES, ParseError, parse};
+pub use parse::{MAX_YAML_BYTES, ParseError, check_new, parse};
 pub use platform::Platform;
 pub use sql_text::{SqlParams, named_parameters, render_sql};

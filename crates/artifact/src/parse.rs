@@ -15,7 +15,7 @@ const MAX_QUERY_BYTES: usize = 64 * 1024;
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Names that the result table or the catalog uses itself.
-const RESERVED_TABLES: [&str; 15] = [
+const RESERVED_TABLES: [&str; 10] = [
     "agents",
     "endpoints",
     "hunts",
@@ -26,12 +26,10 @@ const RESERVED_TABLES: [&str; 15] = [
     "instances",
     "audit",
     "osquery_other",
-    "policy_results",
-    "software",
-    "unchanged",
-    "upload_blocks",
-    "uploads",
 ];
+
+/// Further ones, which an artifact that was stored by an earlier version may have.
+const RESERVED_SINCE: [&str; 2] = ["policy_results", "upload_blocks"];
 
 /// Why a document is no artifact.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,11 +106,22 @@ fn check_name(name: &str) -> Result<(), ParseError> {
         ));
     }
     let table = crate::table_name(name);
-    let taken = table.starts_with("hunt_")
-        || table.starts_with("inventory_")
-        || table.ends_with("_current");
+    let taken = table.starts_with("hunt_") || table.ends_with("_current");
     if RESERVED_TABLES.contains(&table.as_str()) || taken {
         return Err(invalid("name", format!("{name:?} is reserved")));
+    }
+    Ok(())
+}
+
+/// Whether a new artifact may have this one's name: the server has tables of its own that names of earlier
+/// artifacts may collide with, and those go on as they are.
+///
+/// # Errors
+/// When it is taken.
+pub fn check_new(artifact: &Artifact) -> Result<(), ParseError> {
+    let table = artifact.table_name();
+    if RESERVED_SINCE.contains(&table.as_str()) || table.starts_with("inventory_") {
+        return Err(invalid("name", format!("{:?} is reserved", artifact.name)));
     }
     Ok(())
 }
