@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use futures_util::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -60,19 +60,32 @@ pub(crate) async fn ask(address: &str, within: Duration) -> io::Result<(String, 
         .ok_or_else(|| io::Error::other("only http:// addresses can be asked"))?
         .trim_end_matches('/');
     let asking = async {
-        let mut socket = TcpStream::connect(host).await?;
-        let head = format!("GET /varz HTTP/1.0\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-        socket.write_all(head.as_bytes()).await?;
-        let mut answer = Vec::new();
-        socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
-        Ok::<_, io::Error>(answer)
+        let mut varz = get(host, "/varz").await?;
+        // A server that was asked before its JetStream was up leaves it out of this answer for good.
+        if varz.pointer("/jetstream/config").is_none() {
+            let jsz = get(host, "/jsz?config=true").await?;
+            let enabled = jsz.get("disabled").and_then(Value::as_bool) != Some(true);
+            let config = jsz.get("config").filter(|_| enabled).cloned();
+            if let (Some(varz), Some(config)) = (varz.as_object_mut(), config) {
+                varz.insert("jetstream".to_owned(), json!({"config": config, "stats": jsz}));
+            }
+        }
+        Ok::<_, io::Error>(varz)
     };
-    let answer = timeout(within, asking).await??;
+    let varz = timeout(within, asking).await??;
+    Server::read(&varz).ok_or_else(|| io::Error::other("it has no JetStream"))
+}
+
+/// The answer to GET `path` at `host`.
+async fn get(host: &str, path: &str) -> io::Result<Value> {
+    let mut socket = TcpStream::connect(host).await?;
+    let head = format!("GET {path} HTTP/1.0\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes()).await?;
+    let mut answer = Vec::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
     let body = end.map(|end| &answer[end + 4..]).unwrap_or_default();
-    let varz: Value =
-        serde_json::from_slice(body).map_err(|_| io::Error::other("no NATS server"))?;
-    Server::read(&varz).ok_or_else(|| io::Error::other("it has no JetStream"))
+    serde_json::from_slice(body).map_err(|_| io::Error::other("no NATS server"))
 }
 
 /// Asks all servers through the connection itself; they answer to the system account only.
