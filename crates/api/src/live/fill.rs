@@ -29,6 +29,11 @@ const SYSTEM: [&str; 11] = [
     "_pos",
 ];
 
+/// Rows of one look where SQL may not answer so many.
+fn rows_max(state: &ApiState) -> u64 {
+    ROWS_MAX.min(state.sql.rows)
+}
+
 /// Rows of one record that were not sent yet.
 pub(super) struct Found {
     pub(super) agent: u32,
@@ -71,7 +76,7 @@ pub(super) async fn missing(
         access: access.clone(),
         format: Format::Ndjson,
         time: None,
-        rows: Rows::AtMost(ROWS_MAX),
+        rows: Rows::AtMost(rows_max(state)),
         subject: String::new(),
     };
     let lines = match collect(state, question, BYTES_MAX).await {
@@ -102,7 +107,7 @@ pub(super) async fn missing(
         }
     }
     let mut next = Next::End;
-    if row_count >= ROWS_MAX {
+    if row_count >= rows_max(state) {
         // Of the last record there may be more.
         let last = records.pop();
         next = match (records.last(), last) {

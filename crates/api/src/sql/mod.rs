@@ -37,8 +37,11 @@ pub struct SqlOptions {
     pub waiting: usize,
     /// Memory of one child.
     pub memory_bytes: u64,
-    /// Longest life of one query.
+    /// Longest life of one query, and longest that a reader may take for a piece of an answer.
     pub time: Duration,
+    /// Longest life of an answer with all rows of a hunt, which may be many; less than what is replaced
+    /// meanwhile stays readable.
+    pub whole_time: Duration,
     /// Most rows of one answer.
     pub rows: u64,
     /// Working threads of one child.
@@ -57,6 +60,7 @@ impl Default for SqlOptions {
             waiting: 16,
             memory_bytes: 1 << 30,
             time: Duration::from_secs(600),
+            whole_time: Duration::from_secs(900),
             rows: 10_000_000,
             threads: 2,
         }
@@ -66,7 +70,8 @@ impl Default for SqlOptions {
 impl SqlOptions {
     /// The limits of one query that may take `time` and answer `rows`, within what is allowed.
     fn limits(&self, time: Option<Duration>, rows: Rows) -> SqlLimits {
-        let time = time.unwrap_or(self.time).min(self.time);
+        let longest = if rows == Rows::All { self.whole_time.max(self.time) } else { self.time };
+        let time = time.unwrap_or(longest).min(longest);
         let rows = match rows {
             Rows::Allowed => self.rows,
             Rows::AtMost(rows) => rows.min(self.rows),

@@ -218,13 +218,14 @@ impl Job {
         }
     }
 
-    /// Waits for the reader as long as the query may take: a reader that stops would keep the slot for ever.
+    /// Waits for the reader as long as a query may take: a reader that stops would keep the slot for ever.
     async fn tell(&self, out: Bytes, told: &mut Told, deadline: Instant) -> Result<()> {
         if out.is_empty() {
             return Ok(());
         }
         let bytes = out.len() as u64;
-        match timeout_at(deadline, self.send.send(Ok(out))).await {
+        let patience = Instant::now() + self.state.sql.time;
+        match timeout_at(deadline.min(patience), self.send.send(Ok(out))).await {
             Ok(sent) => sent.map_err(|_| left())?,
             Err(_) => return Err(out_of_time()),
         }

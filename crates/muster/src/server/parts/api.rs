@@ -74,6 +74,7 @@ impl Api {
                 concurrent: config.sql.concurrent,
                 memory_bytes: config.sql.memory.0,
                 time: config.sql.time.0,
+                whole_time: config.retention.grace.0 / 2,
                 rows: config.sql.rows,
                 ..muster_api::SqlOptions::default()
             },
