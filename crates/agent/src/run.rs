@@ -53,6 +53,14 @@ pub enum Error {
         /// Which.
         server: String,
     },
+    /// It will not have us now.
+    #[error("{server} says: {reason}; try again later")]
+    SentAway {
+        /// Which.
+        server: String,
+        /// Its words.
+        reason: String,
+    },
     /// The buffer.
     #[error(transparent)]
     Buffer(#[from] crate::buffer::Error),

@@ -11,7 +11,7 @@ use muster_types::AgentNo;
 use crate::AgentOptions;
 use crate::buffer::Buffer;
 use crate::link::Greeting;
-use crate::run::{Agent, Error};
+use crate::run::{Agent, Error, remedy};
 
 /// Time to say goodbye.
 const PARTING: Duration = Duration::from_secs(1);
@@ -51,6 +51,17 @@ pub async fn standing(options: &AgentOptions) -> Result<Standing, Error> {
     let _ = tokio::time::timeout(PARTING, link.close(None)).await;
     Ok(match greeting {
         Greeting::Welcome(_) | Greeting::Rekey(_) => Standing::Known(agent_no),
-        Greeting::Bye(bye) => Standing::Refused { agent_no, reason: bye.reason },
+        Greeting::Bye(bye) if is_unknown(&bye.reason) => {
+            Standing::Refused { agent_no, reason: bye.reason }
+        }
+        // For now, as when its catalog is away: that says nothing about whose the number is.
+        Greeting::Bye(bye) => {
+            return Err(Error::SentAway { server: server.to_string(), reason: bye.reason });
+        }
     })
+}
+
+/// Whether a server's words say that it does not have the agent. Refusals have no code.
+fn is_unknown(reason: &str) -> bool {
+    reason.contains("unknown agent") || !remedy(reason).is_empty()
 }
