@@ -1,7 +1,6 @@
 //! Columns that a merged part has no room for: their values move into `_extra`.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
@@ -44,7 +43,8 @@ pub(crate) fn spilled(types: &[ColumnDecl], columns: &[ColumnDecl]) -> Vec<Colum
     types.iter().filter(|column| !names.contains(column.name.as_str())).cloned().collect()
 }
 
-/// `conformed` with the values of the `spilled` columns of `batch` in its `_extra`, as far as a cell has room.
+/// `conformed` with the values of the `spilled` columns of `batch` in its `_extra`; of one that a cell has no room
+/// for, its length.
 pub(crate) fn into_extra(
     batch: &RecordBatch,
     conformed: &RecordBatch,
@@ -70,8 +70,15 @@ pub(crate) fn into_extra(
             if text.is_null(row) {
                 continue;
             }
-            let value = text.value(row);
-            if object.len() + name.len() + value.len() * 2 + 8 > limits::CELL_BYTES {
+            let mut value = match raw {
+                true => text.value(row).to_owned(),
+                false => serde_json::Value::from(text.value(row)).to_string(),
+            };
+            let room = limits::CELL_BYTES.saturating_sub(object.len() + name.len() + 3);
+            if value.len() > room {
+                value = format!("\"… [left out, {} bytes]\"", text.value(row).len());
+            }
+            if value.len() > room {
                 continue;
             }
             object.push(match object.len() {
@@ -79,10 +86,9 @@ pub(crate) fn into_extra(
                 1 => ' ',
                 _ => ',',
             });
-            let _ = match raw {
-                true => write!(object, "{name}:{value}"),
-                false => write!(object, "{name}:{}", serde_json::Value::from(value)),
-            };
+            object.push_str(name);
+            object.push(':');
+            object.push_str(&value);
         }
         extra.push((!object.is_empty()).then(|| object + "}"));
     }

@@ -28,6 +28,9 @@ pub(crate) async fn round(
     now: Timestamp,
 ) -> Result<(), Error> {
     give_up(catalog, options, now).await?;
+    for org in store::orgs(catalog).await? {
+        drop_blocks(catalog, options, org, now).await?;
+    }
     // A hold is a promise about what a hunt brought, files too; which uploads are whose is not known here.
     if catalog.fetch_optional(&store::HELD, args![now]).await?.is_some() {
         return orphans(catalog, archive, now).await;
@@ -40,9 +43,6 @@ pub(crate) async fn round(
     }
     for upload in store::of_deleted(catalog, UPLOADS_MAX).await? {
         remove(catalog, options, &upload, now).await?;
-    }
-    for org in store::orgs(catalog).await? {
-        drop_blocks(catalog, options, org, now).await?;
     }
     orphans(catalog, archive, now).await
 }

@@ -48,6 +48,7 @@ impl Osquery {
             Refusal::later("busy", Duration::from_secs(5))
         };
         let turn = match post.key {
+            _ if post.is_block => self.readers.block().await,
             Some(_) => self.readers.known().await,
             None => self.readers.stranger().await.ok_or_else(busy)?,
         };

@@ -26,6 +26,7 @@ pub(crate) type Place = OwnedSemaphorePermit;
 pub(crate) struct Readers {
     known: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
+    blocks: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
@@ -35,6 +36,7 @@ impl Readers {
         Self {
             known: Arc::new(Semaphore::new(cores.max(1))),
             strangers: Arc::new(Semaphore::new((cores / 2).clamp(1, STRANGERS_MAX))),
+            blocks: Arc::new(Semaphore::new((cores / 2).max(1))),
             waiting: Semaphore::new(WAITING_MAX),
         }
     }
@@ -42,6 +44,13 @@ impl Readers {
     /// A place for an agent that proved who it is, in turn.
     pub(crate) async fn known(&self) -> Place {
         let place = Arc::clone(&self.known).acquire_owned().await;
+        place.expect("the semaphore is never closed")
+    }
+
+    /// A place for a block of an upload, in turn: it is not packed, and agents before 5.22 never send one
+    /// again that was refused.
+    pub(crate) async fn block(&self) -> Place {
+        let place = Arc::clone(&self.blocks).acquire_owned().await;
         place.expect("the semaphore is never closed")
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Post {
     pub body: Bytes,
     pub tail: Bytes,
     pub is_truncated: bool,
+    /// Of an upload.
+    pub is_block: bool,
     pub permit: Option<Permit>,
     /// Bytes that were taken from what its agent may send before it was read.
     pub paid: usize,
@@ -54,6 +56,7 @@ impl Post {
             body: request.body,
             tail: request.tail,
             is_truncated: request.is_truncated,
+            is_block: endpoint == Some(Endpoint::CarveBlock),
             permit: request.permit,
         }
     }
