@@ -254,7 +254,7 @@ async fn start(session: &Session, args: Start) -> Result<(), CliError> {
     let asked: Value = session.client.post("/v1/hunts", &body).await?;
     let no = asked["no"].as_u64().unwrap_or_default();
     if asked["state"] == "awaiting_approval" {
-        return Err(waits(no));
+        return waits(session, no, &asked);
     }
     if args.follow {
         return follow(session, no, Watch { name_endpoints: true, stop_on_interrupt: false }).await;
@@ -282,7 +282,7 @@ pub async fn collect(session: &Session, args: Collect) -> Result<(), CliError> {
     let asked = begin(session, "/v1/collections", &body).await?;
     let no = asked["no"].as_u64().unwrap_or_default();
     if asked["state"] == "awaiting_approval" {
-        return Err(waits(no));
+        return waits(session, no, &asked);
     }
     if args.no_wait {
         return session.object(&asked);

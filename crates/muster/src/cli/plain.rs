@@ -306,6 +306,7 @@ pub async fn artifact(session: &Session, command: ArtifactCommand) -> Result<(),
 /// `muster artifact check FILE`.
 pub fn artifact_check(file: &std::path::Path) -> Result<(), CliError> {
     let artifact = muster_artifact::parse(&read_file(file)?)
+        .and_then(|artifact| muster_artifact::check_new(&artifact).map(|()| artifact))
         .map_err(|error| CliError::new(Exit::Refused, format!("{}: {error}", file.display())))?;
     let kinds: Vec<&str> = artifact.sources.keys().map(|kind| kind.as_str()).collect();
     eprintln!(

@@ -83,18 +83,19 @@ pub async fn run(session: &Session, args: Query) -> Result<(), CliError> {
         return Err(CliError::new(Exit::Refused, "the server started nothing"));
     };
     if asked["state"] == "awaiting_approval" {
-        return Err(waits(no));
+        return waits(session, no, &asked);
     }
     let name_endpoints = args.with_endpoint || asked["online"].as_u64() != Some(1);
     follow(session, no, Watch { name_endpoints, stop_on_interrupt: true }).await
 }
 
 /// What was asked has not begun: nobody has answered.
-pub fn waits(no: u64) -> CliError {
-    CliError::new(
-        Exit::Partial,
-        format!("{no} waits for a second person: muster hunt approve {no}"),
-    )
+pub fn waits(session: &Session, no: u64, asked: &Value) -> Result<(), CliError> {
+    if session.format != super::output::Format::Table {
+        session.object(asked)?;
+    }
+    let message = format!("{no} waits for a second person: muster hunt approve {no}");
+    Err(CliError::new(Exit::Partial, message))
 }
 
 /// How many endpoints a question reaches. When some match and none is online the server may just have

@@ -64,8 +64,17 @@ async fn stop(session: &Session, no: u64) -> Result<(), CliError> {
 }
 
 async fn events(session: &Session, no: u64, watch: Watch) -> Result<(), CliError> {
-    let mut events = session.client.events(&format!("/v1/hunts/{no}/live")).await?;
-    let mut printer = Printer::new(session.format, stdout().lock(), &[]).varied();
+    let path = format!("/v1/hunts/{no}/live");
+    let events = session.client.events(&path).await;
+    let mut events = events.map_err(|error| {
+        let message = format!("{}; it runs: muster results {no}", error.message);
+        CliError::new(error.exit, message)
+    })?;
+    let mut printer = Printer::new(session.format, stdout().lock(), &[]);
+    // What ends by itself soon is gathered for its columns; a hunt is followed for days, and interrupted.
+    if watch.stop_on_interrupt {
+        printer = printer.varied();
+    }
     let (bar, polls) = progress_bar();
     let mut coverage = Value::Null;
     let mut ended = false;
