@@ -1,7 +1,6 @@
 //! What one PostgreSQL carries: its processor time for an instance that idles, an enrolment, agents that
 //! are linked, and endpoints that answer a hunt.
 
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -10,6 +9,7 @@ use muster_testkit::{Cluster, ClusterOptions, Nats, Postgres, Stores, wait_for};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::agents::Agents;
 use crate::processes;
 
 /// How much of what.
@@ -88,7 +88,8 @@ fn measured(options: &Options, instances: usize) -> anyhow::Result<Value> {
     };
     let mut fleet = None;
     let (enrolled, enrolled_in) = postgres.during(|| {
-        fleet = Some(Fleet::start(&cluster, agents)?);
+        fleet =
+            Some(Agents::start(&cluster, &["--endpoints", &agents.to_string(), "--canned", "10"])?);
         wait_for("the agents to be linked", Duration::from_secs(300), || {
             std::thread::sleep(Duration::from_millis(100));
             Ok((linked()? >= agents as f64).then_some(()))
@@ -131,23 +132,4 @@ fn hunt(cluster: &Cluster, agents: u64) -> anyhow::Result<()> {
         let (_, coverage) = access.call(one, Method::GET, &path, None)?;
         Ok((coverage["rows"].as_u64() == Some(agents)).then_some(()))
     })
-}
-
-/// Simulated agents that know all instances.
-struct Fleet(Child);
-
-impl Fleet {
-    fn start(cluster: &Cluster, agents: u64) -> anyhow::Result<Self> {
-        let mut command =
-            cluster.native_agents(&["--endpoints", &agents.to_string(), "--canned", "10"])?;
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Self(command.spawn().context("start muster loadgen")?))
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

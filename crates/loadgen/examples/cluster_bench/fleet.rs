@@ -1,6 +1,5 @@
 //! A fleet that is larger than what one process may have open: linked to several instances, and asked.
 
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -9,6 +8,7 @@ use muster_testkit::{Cluster, ClusterOptions, Instance, Nats, Postgres, Stores, 
 use reqwest::Method;
 use serde_json::json;
 
+use crate::agents::Agents;
 use crate::processes;
 
 /// Longest wait for anything.
@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut fleets = Vec::new();
     for first in (0..options.agents).step_by(options.per_process.max(1) as usize) {
         let count = options.per_process.min(options.agents - first);
-        fleets.push(Fleet::start(&cluster, first, count, options.agents)?);
+        fleets.push(start(&cluster, first, count, options.agents)?);
     }
     let linked = || -> anyhow::Result<f64> {
         cluster.instances().iter().map(|one| one.metric("muster_gateway_sessions")).sum()
@@ -160,24 +160,11 @@ fn rows_in_sql(cluster: &Cluster, hunt: u64, rows: u64, began: Instant) -> anyho
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// One process of simulated agents, which know all instances.
-struct Fleet(Child);
-
-impl Fleet {
-    fn start(cluster: &Cluster, first: u32, count: u32, all: u32) -> anyhow::Result<Self> {
-        let (first, count, rows) = (first.to_string(), count.to_string(), ROWS.to_string());
-        // Together as many new ones a second as two cores can greet.
-        let ramp = (600 * count.parse::<u32>()? / all.max(1)).max(1).to_string();
-        let args = ["--first", &first, "--endpoints", &count, "--canned", &rows, "--ramp", &ramp];
-        let mut command = cluster.native_agents(&args)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Self(command.spawn().context("start muster loadgen")?))
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// One process of the simulator.
+fn start(cluster: &Cluster, first: u32, count: u32, all: u32) -> anyhow::Result<Agents> {
+    // Together as many new ones a second as two cores can greet.
+    let ramp = (600 * count / all.max(1)).max(1).to_string();
+    let (first, count, rows) = (first.to_string(), count.to_string(), ROWS.to_string());
+    let args = ["--first", &first, "--endpoints", &count, "--canned", &rows, "--ramp", &ramp];
+    Agents::start(cluster, &args)
 }

@@ -11,6 +11,7 @@
 //! `MUSTER_BIN=target/release/muster cargo run --release -p muster-loadgen --example cluster_bench --
 //! delivery`
 
+mod agents;
 mod asker;
 mod catalog;
 mod delivery;
