@@ -84,12 +84,15 @@ impl PassedOver {
         until.keys().cloned().collect()
     }
 
-    /// Whether there is room for them.
+    /// Whether there is room for them; where there is none nothing is added.
     fn add(&self, objects: Vec<String>, now: Timestamp) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() + objects.len() > PASSED_OVER_MAX {
+            return false;
+        }
         let until = now.plus(PASSED_OVER_FOR);
         known.extend(objects.into_iter().map(|object| (object, until)));
-        known.len() <= PASSED_OVER_MAX
+        true
     }
 }
 
@@ -134,7 +137,8 @@ pub async fn compact_once(
             Err(ref error @ Error::Unmergeable { ref objects, .. }) => (objects.clone(), error),
             done => return done,
         };
-        tracing::error!(%error, ?objects, "compaction leaves objects alone for an hour");
+        let (count, first) = (objects.len(), objects.first());
+        tracing::error!(%error, count, first, "compaction leaves objects alone for an hour");
         if !options.passed_over.add(objects, now) {
             return done;
         }

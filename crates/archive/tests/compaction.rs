@@ -427,3 +427,26 @@ async fn the_present_state_has_no_age_and_reaches_its_base() {
         assert_eq!(retain_all(catalog, &archive, at.plus(4000 * 24 * HOUR)).await, 0);
     }
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_left_alone_for_an_hour_and_keeps_nothing_else() {
+    let store = TempCatalog::sqlite().await.unwrap();
+    let catalog = &store.catalog;
+    let archive = Archive::with_store(Faulty::never());
+    let options = CompactOptions { min_parts: 2, ..CompactOptions::default() };
+    let then = NOON;
+    for n in 0..3 {
+        flush(catalog, &archive, then, &[("t", CLASS, 1, 1, n)]).await;
+    }
+    let gone = archive.list("seg").await.unwrap().remove(0).name;
+    let bytes = archive.get(&gone).await.unwrap();
+    archive.delete(&gone).await.unwrap();
+    let compact = async |at| compact_once(catalog, &archive, &options, at).await.unwrap();
+    let now = then.plus(HOUR / 4);
+    assert_eq!(compact(now).await.unwrap().parts_in, 2, "the others");
+    // It is back, and not looked at again at once.
+    archive.put_new(&gone, bytes).await.unwrap();
+    assert!(compact(now.plus(HOUR * 59 / 60)).await.is_none());
+    assert!(compact(now.plus(HOUR)).await.is_some());
+    assert_eq!(values(catalog, &archive, "t").await, [0, 1, 2]);
+}
