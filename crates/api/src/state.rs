@@ -31,7 +31,7 @@ use crate::authorise::Approvals;
 use crate::live::{Streams, Watches};
 use crate::problem::Result;
 use crate::shards::LastLook;
-use crate::sql::{Slots, SqlOptions};
+use crate::sql::{Queue, SqlOptions};
 use crate::stats::Stats;
 
 /// Settings of the API.
@@ -131,8 +131,11 @@ pub struct Inner {
     pub(crate) sign_in_slots: allowance::Slots,
     pub(crate) requests: Requests,
     pub(crate) watches: Watches,
+    /// Live rows that are followed.
     pub(crate) streams: Streams,
-    pub(crate) sql_slots: Slots,
+    /// Pages that are told what changed.
+    pub(crate) pages: Streams,
+    pub(crate) sql_queue: Queue,
     pub(crate) last_look: LastLook,
     pub(crate) stats: Stats,
 }
@@ -158,7 +161,7 @@ impl ApiState {
         let throttle_names = Throttle::new(deps.options.login.generous());
         let share = deps.share.clone();
         let requests = Requests::new(deps.options.requests, share, deps.clock.now());
-        let sql_slots = Slots::new(&deps.sql);
+        let sql_queue = Queue::new(&deps.sql);
         let watches = Watches::default();
         Self(Arc::new(Inner {
             deps,
@@ -169,7 +172,8 @@ impl ApiState {
             requests,
             watches,
             streams: Streams::default(),
-            sql_slots,
+            pages: Streams::default(),
+            sql_queue,
             last_look: LastLook::default(),
             stats: Stats::default(),
         }))

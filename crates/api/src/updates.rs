@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::auth::store;
 use crate::caller::Caller;
-use crate::live::keep_alive;
+use crate::live::{keep_alive, send};
 use crate::problem::Result;
 use crate::state::ApiState;
 
@@ -43,19 +43,24 @@ pub(crate) async fn watch(
     State(state): State<ApiState>,
     caller: Caller,
 ) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>> + use<>>> {
-    let (send, events) = mpsc::channel(16);
-    state.tasks.spawn(tell(state.clone(), caller, send));
+    let place = state.pages.take(caller.principal.user_no)?;
+    let (reader, events) = mpsc::channel(16);
+    let telling = tell(state.clone(), caller, reader);
+    state.tasks.spawn(async move {
+        telling.await;
+        drop(place);
+    });
     Ok(Sse::new(ReceiverStream::new(events)).keep_alive(keep_alive()))
 }
 
-async fn tell(state: ApiState, caller: Caller, send: Events) {
+async fn tell(state: ApiState, caller: Caller, reader: Events) {
     let mut hints = state.bus.subscribe(&TOPICS);
     let mut changed: BTreeSet<&str> = BTreeSet::from(["all"]);
     let (mut due, mut renew) = (interval(EVERY), interval(RENEW));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = send.closed() => return,
+            () = reader.closed() => return,
             () = state.shutdown.cancelled() => return,
             hint = hints.next() => match hint {
                 Some(Hint::Message(topic, _)) => changed.extend(word(&topic)),
@@ -64,7 +69,9 @@ async fn tell(state: ApiState, caller: Caller, send: Events) {
             },
             _ = due.tick(), if !changed.is_empty() => {
                 for word in std::mem::take(&mut changed) {
-                    drop(send.send(Ok(Event::default().event(word).data(NOTHING))).await);
+                    if !send(&reader, Event::default().event(word).data(NOTHING)).await {
+                        return;
+                    }
                 }
             }
             _ = renew.tick() => {

@@ -20,7 +20,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::ToSchema;
 
-pub(crate) use streams::Streams;
+pub(crate) use streams::{Streams, send};
 pub(crate) use watch::Watches;
 
 use crate::caller::Caller;

@@ -12,29 +12,31 @@ use crate::problem::{Code, Problem, Result};
 
 /// Streams of one account: a page follows one, and a person has a few pages open.
 const OF_ACCOUNT_MAX: usize = 16;
-/// Streams of this instance. What waits for a reader that takes nothing comes to 10 MiB, so all of them together
-/// hold 2.5 GiB at worst.
+/// Streams of this instance. What waits for a reader of rows that takes nothing comes to 10 MiB, so all of them
+/// together hold 2.5 GiB at worst.
 const MAX: usize = 256;
 /// A reader that has not taken an event by then is taken for gone.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
-/// When to come again: streams end with their hunts.
+/// When to come again: streams end with their hunts and pages.
 const AGAIN_S: u32 = 10;
 
-/// The streams that are open, by account.
+/// The streams of one kind that are open, by account.
 #[derive(Debug, Default)]
 pub(crate) struct Streams(Arc<Mutex<HashMap<i64, usize>>>);
 
 impl Streams {
     /// A place for one more, until it is dropped.
-    pub(super) fn take(&self, user_no: i64) -> Result<Place> {
+    pub(crate) fn take(&self, user_no: i64) -> Result<Place> {
         let mut open = self.0.lock();
         let busy = |detail: String| Problem::new(Code::TooMany, detail).retry_after(AGAIN_S);
         if open.get(&user_no).is_some_and(|count| *count >= OF_ACCOUNT_MAX) {
-            let detail = format!("you follow {OF_ACCOUNT_MAX} hunts already; close one of them");
+            let detail = format!("you have {OF_ACCOUNT_MAX} such streams open; close one of them");
             return Err(busy(detail));
         }
         if open.values().sum::<usize>() >= MAX {
-            return Err(busy("too many follow hunts on this server; try again later".to_owned()));
+            return Err(busy(
+                "too many such streams are open on this server; try again later".to_owned(),
+            ));
         }
         *open.entry(user_no).or_default() += 1;
         Ok(Place { open: Arc::clone(&self.0), user_no })
@@ -43,7 +45,7 @@ impl Streams {
 
 /// One open stream.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     open: Arc<Mutex<HashMap<i64, usize>>>,
     user_no: i64,
 }
@@ -61,7 +63,7 @@ impl Drop for Place {
 }
 
 /// Sends an event; whether the reader is still there.
-pub(super) async fn send(reader: &Events, event: Event) -> bool {
+pub(crate) async fn send(reader: &Events, event: Event) -> bool {
     send_within(reader, event, TAKEN_WITHIN).await
 }
 

@@ -2,21 +2,19 @@
 
 mod child;
 mod encode;
+mod queue;
 pub mod resource;
 mod run;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use muster_types::{ArchiveAccess, SqlLimits};
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
 
 pub(crate) use encode::Format;
+pub(crate) use queue::Queue;
 pub(crate) use run::{Question, answer, collect};
-
-use crate::problem::{Code, Problem, Result};
 
 /// The child and its limits.
 #[derive(Clone, Debug)]
@@ -100,37 +98,4 @@ impl From<Option<u64>> for Rows {
     fn from(rows: Option<u64>) -> Self {
         rows.map_or(Self::Allowed, Self::AtMost)
     }
-}
-
-/// Bounds how many children live at once.
-#[derive(Debug)]
-pub(crate) struct Slots {
-    running: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-}
-
-impl Slots {
-    pub(crate) fn new(options: &SqlOptions) -> Self {
-        let running = options.concurrent.max(1);
-        Self {
-            running: Arc::new(Semaphore::new(running)),
-            waiting: Arc::new(Semaphore::new(running + options.waiting)),
-        }
-    }
-
-    async fn take(&self) -> Result<Slot> {
-        let busy = || {
-            Problem::new(Code::TooMany, "too many queries wait already; try again in a moment")
-                .retry_after(2)
-        };
-        let place = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy())?;
-        let run = Arc::clone(&self.running).acquire_owned().await.map_err(|_| busy())?;
-        Ok(Slot { _place: place, _run: run })
-    }
-}
-
-#[derive(Debug)]
-struct Slot {
-    _place: tokio::sync::OwnedSemaphorePermit,
-    _run: tokio::sync::OwnedSemaphorePermit,
 }

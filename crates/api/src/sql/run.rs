@@ -18,7 +18,8 @@ use tracing::Instrument as _;
 
 use super::child::{Child, out_of_time};
 use super::encode::{Encoder, Format};
-use super::{Rows, Slot, SqlOptions};
+use super::queue::Slot;
+use super::{Rows, SqlOptions};
 use crate::audit;
 use crate::caller::Caller;
 use crate::problem::{Code, Problem, Result, chain};
@@ -154,8 +155,9 @@ impl Job {
     ) -> Result<()> {
         let stats = &self.state.stats().sql;
         let waiting = stats.waiting.during();
+        let account = self.caller.as_ref().map(|caller| caller.principal.user_no);
         let _slot: Slot = tokio::select! {
-            slot = self.state.sql_slots.take() => slot?,
+            slot = self.state.sql_queue.take(account) => slot?,
             () = self.left(begun) => return Err(left()),
         };
         drop(waiting);

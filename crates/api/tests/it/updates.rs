@@ -53,3 +53,27 @@ async fn changes_are_told_by_kind_once_and_never_what() {
     api.post(&api.root, "/v1/users/dee/disable", Value::Null).await.expect(204);
     assert_eq!(until(&mut body, &["never"]).await, None);
 }
+
+#[tokio::test]
+async fn an_account_has_so_many_pages_and_a_closed_one_makes_room() {
+    let api = Api::start().await;
+    let watch = || async {
+        let asked = request(&api.root, http::Method::GET, "/v1/updates", &Value::Null);
+        api.router.clone().oneshot(asked).await.unwrap()
+    };
+    let mut pages = Vec::new();
+    for _ in 0..16 {
+        let answer = watch().await;
+        assert_eq!(answer.status(), 200);
+        pages.push(answer);
+    }
+    assert_eq!(watch().await.status(), 429);
+    pages.pop();
+    // Its end is seen by who tells it, a moment later.
+    let again = async {
+        while watch().await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("in time");
+}
