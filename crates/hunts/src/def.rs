@@ -202,6 +202,9 @@ pub struct Deadline {
 impl HuntDef {
     /// How long an agent that was told to cancel may take to say so.
     pub const CANCEL_GRACE: Duration = Duration::from_secs(60);
+    /// How long after a stop it may be unknown that a task was handed out before: instances hear of the stop by a
+    /// hint, and the fold writes what was handed out about every second.
+    pub const UNSETTLED: Duration = Duration::from_secs(3);
 
     /// The identifier of an agent's first attempt.
     #[must_use]
@@ -244,17 +247,39 @@ impl HuntDef {
         }
     }
 
-    /// What tasks are at `now` that were not handed out, and what those are that were, without an end of
-    /// their own.
-    pub(crate) fn open_outcomes(&self, now: Timestamp) -> (Outcome, Outcome) {
-        let deadline = self.deadline();
+    /// What endpoints are that were never recruited.
+    pub(crate) fn unrecruited_outcome(&self) -> Outcome {
         match self.state {
             HuntState::AwaitingApproval | HuntState::Running | HuntState::Paused => {
-                (Outcome::Waiting, Outcome::Running)
+                Outcome::Waiting
             }
-            HuntState::Stopped if now < deadline.at => (Outcome::Cancelled, Outcome::Running),
-            HuntState::Stopped => (Outcome::Cancelled, deadline.outcome),
-            HuntState::Finished | HuntState::Expired => (Outcome::Expired, deadline.outcome),
+            HuntState::Stopped => Outcome::Cancelled,
+            HuntState::Finished | HuntState::Expired => Outcome::Expired,
+        }
+    }
+
+    /// Whether it was stopped so lately that tasks which count as waiting may have been handed out, and be
+    /// answered yet.
+    #[must_use]
+    pub fn is_unsettled(&self, now: Timestamp) -> bool {
+        let ended_at = self.ended_at.filter(|_| self.state == HuntState::Stopped);
+        ended_at.is_some_and(|at| now < at.plus(Self::UNSETTLED))
+    }
+
+    /// What tasks are at `now` of which it is not known that they were handed out, and what those are that were,
+    /// without an end of their own.
+    pub(crate) fn open_outcomes(&self, now: Timestamp) -> (Outcome, Outcome) {
+        let (unasked, deadline) = (self.unrecruited_outcome(), self.deadline());
+        match self.state {
+            HuntState::AwaitingApproval | HuntState::Running | HuntState::Paused => {
+                (unasked, Outcome::Running)
+            }
+            // What is said to be cancelled stays so.
+            HuntState::Stopped if self.is_unsettled(now) => (Outcome::Waiting, Outcome::Running),
+            HuntState::Stopped if now < deadline.at => (unasked, Outcome::Running),
+            HuntState::Stopped | HuntState::Finished | HuntState::Expired => {
+                (unasked, deadline.outcome)
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ impl Standing {
             agents[outcome as usize].insert(agent.0);
         }
         let unrecruited = unrecruited(entry, snapshot, scope);
-        Self { agents, unrecruited, left_out: waiting }
+        Self { agents, unrecruited, left_out: def.unrecruited_outcome() }
     }
 
     /// The part an asker sees.

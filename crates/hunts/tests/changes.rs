@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{World, fleet, hunt};
 use muster_catalog::{Priority, Tx};
 use muster_hunts::{
-    HuntError, HuntKind, HuntState, Limits, approve, create, delete, extend, pause, resume,
+    HuntError, HuntKind, HuntState, Limits, Stored, approve, create, delete, extend, pause, resume,
     set_hold, stop,
 };
 use muster_testkit::TempCatalog;
@@ -79,6 +79,35 @@ async fn states_follow_each_other_and_nothing_else() {
         let nobody = change(&world, async |tx| stop(tx, OrgId(2), no).await).await;
         assert!(matches!(nobody, Err(HuntError::Unknown(_))));
     }
+}
+
+/// What waits may be on its way when the hunt is stopped, and be answered after it counted as cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_counts_as_cancelled_once_it_is_known_that_it_was_not_handed_out() {
+    let temp = TempCatalog::sqlite().await.unwrap();
+    fleet(&temp.catalog, 4).await;
+    let mut world = World::open(&temp).await;
+    world.online([1, 2, 3]);
+    let no = world.hunts.create(&hunt(HuntKind::Live, Limits::default())).await.unwrap();
+    world.dispatcher(1).round().await;
+    world.end(no, [1], Outcome::Rows, 1).await;
+    change(&world, async |tx| stop(tx, ORG, no).await).await.unwrap();
+
+    let def = world.hunts.peek(no).unwrap();
+    let stored = Stored::read(&temp.catalog, no).await.unwrap().unwrap();
+    let at = |millis| def.ended_at.unwrap().plus(Duration::from_millis(millis));
+    for (millis, outcome) in
+        [(0, Outcome::Waiting), (2_999, Outcome::Waiting), (3_000, Outcome::Cancelled)]
+    {
+        let open = stored.without_end(at(millis));
+        let open: Vec<_> = open.into_iter().map(|(_, outcome, agents)| (outcome, agents)).collect();
+        assert_eq!(open, [(outcome, [AgentNo(2), AgentNo(3)].into_iter().collect())], "{millis}");
+        assert_eq!(def.is_unsettled(at(millis)), outcome == Outcome::Waiting);
+    }
+    // Nobody had asked the fourth one, which was offline: that is known.
+    let coverage = world.hunts.coverage(no, &Access::all(ORG)).await.unwrap().unwrap();
+    assert_eq!((coverage.count(Outcome::Rows), coverage.recruited), (1, 3));
+    assert!(coverage.count(Outcome::Cancelled) >= 1, "{coverage:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

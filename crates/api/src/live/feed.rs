@@ -102,6 +102,8 @@ pub(super) struct Feed {
     granted: Option<Vec<Grant>>,
     /// Nothing more is sent, and why.
     over: Option<Over>,
+    /// It was stopped a moment ago, and what was handed out before may still be answered.
+    settling: bool,
     /// Microseconds by which the database's clock is ahead of ours: hunts live by the former.
     ahead: i64,
     rows: u64,
@@ -126,6 +128,7 @@ impl Feed {
             renew_at: Instant::now(),
             granted: None,
             over: None,
+            settling: false,
             ahead: 0,
             rows: 0,
             bytes: 0,
@@ -180,7 +183,10 @@ impl Feed {
                     dirty = true;
                     self.renew().await?;
                 }
-                _ = announced.tick() => announce(&*self.state.bus, self.hunt),
+                _ = announced.tick() => {
+                    dirty |= self.settling;
+                    announce(&*self.state.bus, self.hunt);
+                }
                 changed = changes.changed() => {
                     if changed.is_err() {
                         return Ok(Over::Shutdown);
@@ -336,11 +342,13 @@ impl Feed {
         Ok(left.max())
     }
 
-    fn is_over(&self, hunt: &HuntDef, counts: &Counts) -> bool {
+    fn is_over(&mut self, hunt: &HuntDef, counts: &Counts) -> bool {
         let all = counts.total > 0 && counts.recruited > 0 && counts.ended() == counts.total;
         let now = Timestamp(self.caller.now().0.saturating_add(self.ahead));
         let late = now > hunt.expires_at.plus(GRACE);
-        hunt.state.is_ended() || late || (all && hunt.kind != HuntKind::Hunt)
+        self.settling = hunt.is_unsettled(now) && counts.count(Outcome::Waiting) > 0;
+        let ended = hunt.state.is_ended() && !self.settling;
+        ended || late || (all && hunt.kind != HuntKind::Hunt)
     }
 
     async fn compare_clocks(&mut self) -> Result<()> {

@@ -296,7 +296,7 @@ async fn who_joins_late_gets_the_stored_rows_and_the_end() {
             seen.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), read).await.expect("events");
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("events");
     assert_eq!(seen.matches("event: rows").count(), 2, "{seen}");
     assert!(seen.contains(r#""rows":[{"found":"a"},{"found":"b"}]"#), "{seen}");
     let end = seen.split("event: end").nth(1).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use muster_catalog::args;
 use muster_endpoints::AgentState;
-use muster_hunts::{ShardProgress, Stored};
+use muster_hunts::{HuntDef, ShardProgress, Stored};
 use muster_types::{AgentNo, AgentSet, HuntNo, Outcome, Shard, Timestamp};
 use roaring::RoaringBitmap;
 use tokio::sync::Mutex;
@@ -37,7 +37,7 @@ muster_catalog::statements! {
 
     /// Hunts that have ended and may have tasks without an end. One that is finished has none.
     ENDED_HUNTS = "
-        SELECT no, created_at, recruited_total
+        SELECT no, created_at, ended_at, recruited_total
         FROM hunt
         WHERE org = $1 AND state IN ('stopped', 'expired') AND recruited_total > 0 AND deleted_at IS NULL";
 
@@ -48,6 +48,9 @@ muster_catalog::statements! {
 /// What tasks without an end of their own may be once their hunt has ended.
 const AFTER_THE_END: [Outcome; 4] =
     [Outcome::Running, Outcome::TimedOut, Outcome::Cancelled, Outcome::Expired];
+/// And what as long as some of them may have been handed out.
+const UNSETTLED: [Outcome; 5] =
+    [Outcome::Waiting, Outcome::Running, Outcome::TimedOut, Outcome::Cancelled, Outcome::Expired];
 
 /// Agents of one wave whose tasks have this outcome and no row: never empty.
 #[derive(Debug)]
@@ -106,6 +109,7 @@ struct EndedHunt {
     no: HuntNo,
     created_at: Timestamp,
     recruited: u64,
+    outcomes: &'static [Outcome],
 }
 
 impl Ended {
@@ -118,7 +122,10 @@ impl Ended {
             let (no, created_at) = (row.get("no")?, row.get("created_at")?);
             if !open.contains(&no) {
                 let recruited = row.get::<i64>("recruited_total")?.unsigned_abs();
-                hunts.push(EndedHunt { no, created_at, recruited });
+                let ended_at: Option<Timestamp> = row.get("ended_at")?;
+                let settled = ended_at.is_none_or(|at| at.plus(HuntDef::UNSETTLED) <= question.now);
+                let outcomes = if settled { &AFTER_THE_END[..] } else { &UNSETTLED[..] };
+                hunts.push(EndedHunt { no, created_at, recruited, outcomes });
             }
         }
         Ok(Self { hunts, known: Mutex::default() })
@@ -135,7 +142,7 @@ impl Ended {
             hunt: (hunt.no, hunt.no),
             received: (hunt.created_at, Timestamp(i64::MAX)),
             rows: hunt.recruited,
-            outcomes: Some(&AFTER_THE_END),
+            outcomes: Some(hunt.outcomes),
         });
         let mut known = self.known.lock().await;
         let mut all = Vec::new();
