@@ -180,7 +180,8 @@ fn a_hunt_is_paused_resumed_extended_and_stopped() -> anyhow::Result<()> {
     let server = server()?;
     let mut fleet = Fleet::start(&server, &["--endpoints", "120"])?;
     fleet.up(120, 120)?;
-    let hunt = server.hunt(&["linux.processes", "--rate", "10", "--canary", "0"])?;
+    // A minute for all of them, so that there is somebody left at every step.
+    let hunt = server.hunt(&["linux.processes", "--rate", "2", "--canary", "0"])?;
     let no = hunt.to_string();
     let recruited = server.covered(hunt, "the first", |c| c.get("recruited") > 0)?;
     assert!(recruited.get("recruited") < 120, "{recruited:?}");

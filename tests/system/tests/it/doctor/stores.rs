@@ -152,7 +152,12 @@ fn a_stream_whose_quota_is_used_up() -> anyhow::Result<()> {
         ensure!(hunts.len() < HUNTS, "the stream does not fill");
         let hunt = server.hunt(&question)?;
         hunts.push(hunt);
-        server.covered(hunt, "all to be asked", |c| c.get("recruited") == AGENTS)?;
+        // Once it is full nobody more is asked.
+        wait_for("all to be asked", SOON, || {
+            let stopped = server.metric("muster_stream_stopped")? != 0.0;
+            let all = server.coverage(hunt)?.get("recruited") == AGENTS;
+            Ok((stopped || all).then_some(()))
+        })?;
     }
     // Instances report of themselves once a minute.
     let told = wait_for("the doctor to be told", 2 * SOON, || {
