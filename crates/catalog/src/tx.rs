@@ -128,7 +128,11 @@ impl Tx {
     /// As [`Tx::fetch_all`].
     pub async fn bump_by(&mut self, topic: &str, n: i64) -> Result<i64, Error> {
         debug_assert!(n >= 0, "feeds only rise");
-        self.fetch_one(&feed::BUMP, crate::args![topic, n]).await?.get("seq")
+        let args = crate::args![topic, n];
+        match self.fetch_optional(&feed::RAISE, args.clone()).await? {
+            Some(row) => row.get("seq"),
+            None => self.fetch_one(&feed::BUMP, args).await?.get("seq"),
+        }
     }
 
     /// Makes it durable. On `Ok` it is on disk.

@@ -59,7 +59,9 @@ fn not_understood(why: &str) -> Error {
     Error::Refused(format!("the catalog URL is not understood: {why}"))
 }
 
-/// What every connection is told, so that no statement, lock or idle transaction is without a bound.
+/// What every connection is told: that no statement, lock or idle transaction is without a bound, and that
+/// statements are planned as the tests check them, by index and for any parameter. Left to itself the planner
+/// reads a whole table that was small when it last looked, with each of thousands of enrolments.
 fn settings(connect: PgConnectOptions, options: &Options, read_only: bool) -> PgConnectOptions {
     let ms = |time: std::time::Duration| time.as_millis().to_string();
     connect.application_name("muster").statement_cache_capacity(512).options([
@@ -68,6 +70,12 @@ fn settings(connect: PgConnectOptions, options: &Options, read_only: bool) -> Pg
         ("idle_in_transaction_session_timeout", ms(options.hold_timeout)),
         ("default_transaction_isolation", "read committed".to_owned()),
         ("default_transaction_read_only", if read_only { "on" } else { "off" }.to_owned()),
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("enable_seqscan", "off".to_owned()),
+        ("enable_hashjoin", "off".to_owned()),
+        ("enable_mergejoin", "off".to_owned()),
+        // Where only a whole table will do, its price would look like one that is worth compiling for.
+        ("jit", "off".to_owned()),
     ])
 }
 
