@@ -10,6 +10,7 @@ use futures_util::Stream;
 use muster_bus::{Hint, Topic};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::auth::store;
@@ -45,12 +46,13 @@ pub(crate) async fn watch(
 ) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>> + use<>>> {
     let place = state.pages.take(caller.principal.user_no)?;
     let (reader, events) = mpsc::channel(16);
-    let telling = tell(state.clone(), caller, reader);
-    state.tasks.spawn(async move {
-        telling.await;
-        drop(place);
+    state.tasks.spawn(tell(state.clone(), caller, reader));
+    // The place is taken until the connection ends, also when nobody tells it anything any more.
+    let events = ReceiverStream::new(events).map(move |event| {
+        let _kept = &place;
+        event
     });
-    Ok(Sse::new(ReceiverStream::new(events)).keep_alive(keep_alive()))
+    Ok(Sse::new(events).keep_alive(keep_alive()))
 }
 
 async fn tell(state: ApiState, caller: Caller, reader: Events) {

@@ -116,7 +116,10 @@ async fn sqlite_plan(pool: &sqlx::SqlitePool, s: &Statement) -> Result<Steps, sq
 
 async fn postgres_plan(pool: &sqlx::PgPool, s: &Statement) -> Result<Steps, sqlx::Error> {
     let mut tx = pool.begin().await?;
-    // Every connection is set to plans by index that do not know their parameters; so tables may be empty here.
+    // Every connection is set to plans by index, so tables may be empty here. The generic plan is the one that
+    // does not know its parameters.
+    let generic = "SET LOCAL plan_cache_mode = force_generic_plan";
+    tx.execute(sqlx::raw_sql(generic)).await?;
     let parameters = tx.prepare(s.postgres.into_sql_str()).await?;
     let count = parameters.parameters().map_or(0, |p| p.either(|types| types.len(), |n| n));
     let nulls =

@@ -258,12 +258,17 @@ impl HuntDef {
         }
     }
 
+    /// When a person stopped it.
+    #[must_use]
+    pub fn stopped_at(&self) -> Option<Timestamp> {
+        self.ended_at.filter(|_| self.state == HuntState::Stopped)
+    }
+
     /// Whether it was stopped so lately that tasks which count as waiting may have been handed out, and be
     /// answered yet.
     #[must_use]
     pub fn is_unsettled(&self, now: Timestamp) -> bool {
-        let ended_at = self.ended_at.filter(|_| self.state == HuntState::Stopped);
-        ended_at.is_some_and(|at| now < at.plus(Self::UNSETTLED))
+        self.stopped_at().is_some_and(|at| now < at.plus(Self::UNSETTLED))
     }
 
     /// What tasks are at `now` of which it is not known that they were handed out, and what those are that were,
@@ -274,7 +279,7 @@ impl HuntDef {
             HuntState::AwaitingApproval | HuntState::Running | HuntState::Paused => {
                 (unasked, Outcome::Running)
             }
-            // What is said to be cancelled stays so.
+            // What is said to be cancelled is to stay so.
             HuntState::Stopped if self.is_unsettled(now) => (Outcome::Waiting, Outcome::Running),
             HuntState::Stopped if now < deadline.at => (unasked, Outcome::Running),
             HuntState::Stopped | HuntState::Finished | HuntState::Expired => {

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use axum::extract::State;
+use bytes::Bytes;
 use http::StatusCode;
-use muster_hunts::{self as hunts};
+use muster_bus::Topic;
+use muster_hunts::{self as hunts, HuntDef};
 use muster_types::HuntNo;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::sleep;
 use utoipa::ToSchema;
 
 use super::{find, find_to_change, refused};
@@ -17,6 +20,9 @@ use crate::extract::{Json, Path};
 use crate::problem::Result;
 use crate::state::{ApiState, told};
 use crate::time::Time;
+
+/// Clocks of instances and of the database differ a little.
+const BIT_LATER: Duration = Duration::from_millis(500);
 
 /// Why.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -78,6 +84,14 @@ pub(crate) async fn stop(
     hunts::stop(&mut tx, hunt.org, hunt.no).await.map_err(refused)?;
     caller.record(&mut tx, subject(hunt.no), json!({"reason": body.reason})).await?;
     tx.commit().await?;
+    // What waits counts as cancelled then, by time alone: pages that are told of changes have to look again.
+    let later = state.clone();
+    state.tasks.spawn(async move {
+        let settled = sleep(HuntDef::UNSETTLED + BIT_LATER);
+        if later.shutdown.run_until_cancelled(settled).await.is_some() {
+            later.bus.publish(Topic::Progress, Bytes::new());
+        }
+    });
     announce(&state).await
 }
 

@@ -66,7 +66,7 @@ impl Ask for RuleSql {
             subject: "label rules".into(),
         };
         let bytes_max = usize::try_from(rows_max * LINE_BYTES + 1_024).unwrap_or(usize::MAX);
-        let answer = collect(&self.0, question, bytes_max).await.map_err(|problem| {
+        let answer = collect(&self.0, None, question, bytes_max).await.map_err(|problem| {
             let words = problem.detail().to_owned();
             match problem.code() {
                 Code::InvalidQuery | Code::QueryTimeout | Code::QueryMemory => {

@@ -346,7 +346,10 @@ impl Feed {
         let all = counts.total > 0 && counts.recruited > 0 && counts.ended() == counts.total;
         let now = Timestamp(self.caller.now().0.saturating_add(self.ahead));
         let late = now > hunt.expires_at.plus(GRACE);
-        self.settling = hunt.is_unsettled(now) && counts.count(Outcome::Waiting) > 0;
+        // The counts go by this machine's clock, and are a little older.
+        let settled_at = hunt.stopped_at().map(|at| at.plus(HuntDef::UNSETTLED + GRACE));
+        let waits = counts.count(Outcome::Waiting) > 0;
+        self.settling = waits && settled_at.is_some_and(|at| now < at);
         let ended = hunt.state.is_ended() && !self.settling;
         ended || late || (all && hunt.kind != HuntKind::Hunt)
     }
@@ -382,7 +385,8 @@ impl Feed {
                 return Ok(());
             }
             let (state, access) = (&self.state, &self.access);
-            let page = fill::missing(state, access, self.hunt, after, &mut self.seen);
+            let account = self.caller.principal.user_no;
+            let page = fill::missing(state, account, access, self.hunt, after, &mut self.seen);
             // Nothing counts as sent while the page is being read.
             let page = match time {
                 Some(time) => timeout(time, page).await.map_err(|_| late())??,

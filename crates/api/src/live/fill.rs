@@ -1,10 +1,13 @@
 //! Rows that hints did not bring: read from the segments.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use bytes::Bytes;
 use muster_types::{Access, HuntNo};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tokio::time::sleep;
 
 use crate::problem::{Code, Problem, Result};
 use crate::sql::{Format, Question, Rows, collect};
@@ -14,6 +17,9 @@ use crate::state::ApiState;
 const ROWS_MAX: u64 = 20_000;
 /// Bytes of one look; it fails beyond.
 const BYTES_MAX: usize = 256 << 20;
+/// How often it is asked again while too many questions wait, and after how long.
+const BUSY_MAX: u32 = 15;
+const BUSY: Duration = Duration::from_secs(1);
 /// What the server adds to a row; hints carry rows as the agents sent them.
 const SYSTEM: [&str; 11] = [
     "endpoint_name",
@@ -59,10 +65,29 @@ pub(super) enum Next {
     End,
 }
 
+/// Those who follow a hunt all look when it ends, so there may be more than can wait.
+async fn patiently(
+    state: &ApiState,
+    account: i64,
+    question: impl Fn() -> Question,
+) -> Result<Bytes> {
+    let mut tries = 0;
+    loop {
+        match collect(state, Some(account), question(), BYTES_MAX).await {
+            Err(problem) if problem.code() == Code::TooMany && tries < BUSY_MAX => {
+                tries += 1;
+                sleep(BUSY).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// Reads the committed rows of a hunt behind `after` and returns those of records not in `seen`, which
 /// then are.
 pub(super) async fn missing(
     state: &ApiState,
+    account: i64,
     access: &Access,
     hunt: HuntNo,
     after: Option<Place>,
@@ -71,7 +96,7 @@ pub(super) async fn missing(
     let behind = after.map_or_else(String::new, |(shard, pos)| {
         format!("WHERE _shard > {shard} OR (_shard = {shard} AND _pos > {pos}) ")
     });
-    let question = Question {
+    let question = || Question {
         sql: format!("SELECT *, _shard, _pos FROM hunt_{hunt} {behind}ORDER BY _shard, _pos, _row"),
         access: access.clone(),
         format: Format::Ndjson,
@@ -79,7 +104,7 @@ pub(super) async fn missing(
         rows: Rows::AtMost(rows_max(state)),
         subject: String::new(),
     };
-    let lines = match collect(state, question, BYTES_MAX).await {
+    let lines = match patiently(state, account, question).await {
         // The table of an ad-hoc query appears with its first row.
         Err(problem) if problem.code() == Code::InvalidQuery => {
             return Ok(Page { found: Vec::new(), next: Next::End });

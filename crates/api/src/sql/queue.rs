@@ -89,15 +89,18 @@ impl Queue {
         Slot { queue: self.clone(), account }
     }
 
-    /// Gives what is free to those who may have it.
-    fn hand_on(&self) {
-        loop {
-            let (call, slot) = {
-                let mut state = self.0.lock();
-                let Some(next) = state.next() else { return };
+    /// Takes a slot back, and gives what is free to those who may have it, before anybody else comes.
+    fn give_back(&self, account: Account) {
+        let mut called = Vec::new();
+        {
+            let mut state = self.0.lock();
+            state.give_back(account);
+            while let Some(next) = state.next() {
                 let Waiting { account, call } = state.waiting.remove(next);
-                (call, self.slot(&mut state, account))
-            };
+                called.push((call, self.slot(&mut state, account)));
+            }
+        }
+        for (call, slot) in called {
             // Comes back when the one who waited has just gone; dropped without the lock, it goes on.
             drop(call.send(slot));
         }
@@ -111,6 +114,16 @@ impl State {
 
     fn may_run(&self, account: Account) -> bool {
         self.free > 0 && self.has(account) < self.share
+    }
+
+    fn give_back(&mut self, account: Account) {
+        self.free += 1;
+        if let Some(count) = self.running.get_mut(&account) {
+            *count -= 1;
+            if *count == 0 {
+                self.running.remove(&account);
+            }
+        }
     }
 
     /// Whose turn it is.
@@ -130,17 +143,7 @@ pub(super) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        {
-            let mut state = self.queue.0.lock();
-            state.free += 1;
-            if let Some(count) = state.running.get_mut(&self.account) {
-                *count -= 1;
-                if *count == 0 {
-                    state.running.remove(&self.account);
-                }
-            }
-        }
-        self.queue.hand_on();
+        self.queue.give_back(self.account);
     }
 }
 

@@ -66,7 +66,8 @@ pub(crate) async fn answer(
 ) -> Result<Response> {
     let format = question.format;
     let cut_at = question.cut_at(&state.sql);
-    let pieces = start(state, Some(caller.clone()), question).await?;
+    let account = Some(caller.principal.user_no);
+    let pieces = start(state, Some(caller.clone()), account, question).await?;
     let mut response = Response::new(Body::from_stream(ReceiverStream::new(pieces)));
     let kind = HeaderValue::from_static(format.content_type());
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -76,13 +77,15 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-/// The whole answer in memory, for small ones that this server asks itself.
+/// The whole answer in memory, for small ones that this server asks itself; `account` is for whom, if it is for
+/// somebody.
 pub(crate) async fn collect(
     state: &ApiState,
+    account: Option<i64>,
     question: Question,
     bytes_max: usize,
 ) -> Result<Bytes> {
-    let mut pieces = ReceiverStream::new(start(state, None, question).await?);
+    let mut pieces = ReceiverStream::new(start(state, None, account, question).await?);
     let mut all = Vec::new();
     while let Some(piece) = pieces.next().await {
         all.extend_from_slice(&piece.map_err(Problem::internal)?);
@@ -93,10 +96,15 @@ pub(crate) async fn collect(
     Ok(all.into())
 }
 
-async fn start(state: &ApiState, caller: Option<Caller>, question: Question) -> Result<Pieces> {
+async fn start(
+    state: &ApiState,
+    caller: Option<Caller>,
+    account: Option<i64>,
+    question: Question,
+) -> Result<Pieces> {
     let (begun, first) = oneshot::channel();
     let (send, pieces) = mpsc::channel(PIECES);
-    let job = Job { state: state.clone(), caller, question, send };
+    let job = Job { state: state.clone(), caller, account, question, send };
     let span = tracing::info_span!(target: "muster::span", "sql");
     state.tasks.spawn(job.run(begun).instrument(span));
     // A task that is gone without a word was dropped by the runtime, at shutdown.
@@ -108,6 +116,7 @@ async fn start(state: &ApiState, caller: Option<Caller>, question: Question) -> 
 struct Job {
     state: ApiState,
     caller: Option<Caller>,
+    account: Option<i64>,
     question: Question,
     send: mpsc::Sender<Result<Bytes, std::io::Error>>,
 }
@@ -155,9 +164,8 @@ impl Job {
     ) -> Result<()> {
         let stats = &self.state.stats().sql;
         let waiting = stats.waiting.during();
-        let account = self.caller.as_ref().map(|caller| caller.principal.user_no);
         let _slot: Slot = tokio::select! {
-            slot = self.state.sql_queue.take(account) => slot?,
+            slot = self.state.sql_queue.take(self.account) => slot?,
             () = self.left(begun) => return Err(left()),
         };
         drop(waiting);

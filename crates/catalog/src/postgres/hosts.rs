@@ -60,8 +60,8 @@ fn not_understood(why: &str) -> Error {
 }
 
 /// What every connection is told: that no statement, lock or idle transaction is without a bound, and that
-/// statements are planned as the tests check them, by index and for any parameter. Left to itself the planner
-/// reads a whole table that was small when it last looked, with each of thousands of enrolments.
+/// statements are planned by index, as the tests check them. Left to itself the planner reads a whole table that
+/// was small when it last looked, with each of thousands of enrolments.
 fn settings(connect: PgConnectOptions, options: &Options, read_only: bool) -> PgConnectOptions {
     let ms = |time: std::time::Duration| time.as_millis().to_string();
     connect.application_name("muster").statement_cache_capacity(512).options([
@@ -70,7 +70,6 @@ fn settings(connect: PgConnectOptions, options: &Options, read_only: bool) -> Pg
         ("idle_in_transaction_session_timeout", ms(options.hold_timeout)),
         ("default_transaction_isolation", "read committed".to_owned()),
         ("default_transaction_read_only", if read_only { "on" } else { "off" }.to_owned()),
-        ("plan_cache_mode", "force_generic_plan".to_owned()),
         ("enable_seqscan", "off".to_owned()),
         ("enable_hashjoin", "off".to_owned()),
         ("enable_mergejoin", "off".to_owned()),

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::support::{Ask, Fleet, OsqueryFleet, SOON};
 
+/// How long the leases of an instance live that went without a word.
+const LEASE: Duration = Duration::from_secs(9);
+
 statements! {
     small OFFSETS = "SELECT shard, pos, epoch FROM shard_offset ORDER BY shard";
     small WAVES = "SELECT no, wave FROM hunt";
@@ -230,6 +233,7 @@ fn shards_change_hands_when_a_worker_joins_leaves_and_dies() -> anyhow::Result<(
             break;
         }
         println!("a worker left within {:?}; once more", left.last());
+        ensure!(left.last() < Some(&LEASE), "its leases had to expire: {left:?}");
         wait_for("it to end", SOON, || cluster.instance(3).ended())?;
         cluster.instance(3).launch()?;
         watch.changed("its first rows again", 21)?;
@@ -325,6 +329,7 @@ fn hunts_change_hands_when_a_scheduler_joins_leaves_and_dies() -> anyhow::Result
             break;
         }
         println!("a scheduler left within {:.2} s; once more", left[HUNTS - 1].as_secs_f64());
+        ensure!(left[HUNTS - 1] < steady + LEASE, "its leases had to expire: {left:?}");
         wait_for("it to end", SOON, || cluster.instance(3).ended())?;
         cluster.instance(3).launch()?;
         wait_for("it to have its share again", SOON, || shared(&mut waves))?;
