@@ -39,7 +39,7 @@ impl Share {
         Self(None, 1.0)
     }
 
-    /// `began` is the part that was held when the process started.
+    /// `began` is the part that nobody had used when the process started.
     pub(crate) fn leased(held: watch::Receiver<Held>, began: f64) -> Self {
         Self(Some(held), began)
     }
@@ -57,8 +57,16 @@ impl Share {
 }
 
 /// Which part of a limit is held.
-pub(crate) fn part(held: &Held) -> f64 {
+fn part(held: &Held) -> f64 {
     f64::from(u32::try_from(held.epochs.len()).unwrap_or(u32::MAX)) / f64::from(SHARES)
+}
+
+/// Which part of a limit nobody has used of what a process holds after its first look: all of it when no
+/// other instance lives, else the shares that were never held before. The others may have used theirs
+/// and let them go between the moment it registered and that look.
+pub(crate) fn unused(held: &Held, alone: bool) -> f64 {
+    let unused = held.epochs.values().filter(|epoch| alone || epoch.0 == 1).count();
+    f64::from(u32::try_from(unused).unwrap_or(u32::MAX)) / f64::from(SHARES)
 }
 
 /// What one key owes: how much of the burst is used and not yet earned back.
@@ -81,7 +89,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A meter whose share is full as far as it was held from the start of the process.
+    /// A meter whose share is full as far as nobody had used it when the process started.
     #[must_use]
     pub fn new(limit: Limit, share: Share, now: Timestamp) -> Self {
         let burst = limit.burst * share.now().min(share.1);

@@ -34,6 +34,8 @@ pub struct Member {
 pub struct After {
     /// Others have something to do: hint.
     pub changed: bool,
+    /// No other instance lives.
+    pub alone: bool,
     /// When the next round is due at the latest.
     pub next: Instant,
 }
@@ -156,7 +158,7 @@ impl Member {
             Some(since) => renew.min(*since + self.options.hand_over),
             None => renew,
         };
-        Ok(After { changed: round.changed, next })
+        Ok(After { changed: round.changed, alone: round.alone, next })
     }
 
     /// What fails here is due again in the next round; until then an older version is written.

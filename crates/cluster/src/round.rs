@@ -43,6 +43,8 @@ pub(crate) struct Round {
     pub(crate) changed: bool,
     /// The lowest level among live instances.
     pub(crate) level: u32,
+    /// No other instance lives.
+    pub(crate) alone: bool,
     /// Other live instances that take agents and are not draining.
     pub(crate) frontends: usize,
     /// Which version of each form is written.
@@ -99,9 +101,10 @@ pub(crate) async fn run(catalog: &Catalog, terms: &Terms<'_>) -> Result<Round, E
     let mut round = Round::default();
     let live = || instances.iter().filter(|instance| instance.live);
     round.level = live().map(|instance| instance.info.level).min().unwrap_or(0);
-    let others = live().filter(|instance| instance.info.id != me.0);
+    let others = || live().filter(|instance| instance.info.id != me.0);
+    round.alone = others().next().is_none();
     let open = |other: &&Instance| other.info.roles.has(Role::Frontend) && !other.load.draining;
-    round.frontends = others.filter(open).count();
+    round.frontends = others().filter(open).count();
     let when = (now, terms.options.formats_settle);
     (round.written, round.formats_due) =
         formats::look(&mut tx, &terms.options.formats, &instances, when).await?;

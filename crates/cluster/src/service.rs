@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::limit::{Share, part};
+use crate::limit::{Share, unused};
+use crate::member::After;
 use crate::{Error, Formats, Held, InstanceInfo, Job, Load, Member, instances};
 
 /// Times of the leases; the same on all instances of an installation.
@@ -56,7 +57,7 @@ pub struct Cluster {
     level: watch::Receiver<u32>,
     frontends: watch::Receiver<usize>,
     formats: Formats,
-    /// The parts of limits that were held from the start.
+    /// The parts of limits that nobody had used at the start.
     began: Arc<BTreeMap<Job, f64>>,
 }
 
@@ -141,9 +142,9 @@ impl Cluster {
         // that nobody has done so unseen.
         catalog.verify().await?;
         let deadline = Instant::now() + options.ttl;
-        let next = loop {
+        let After { next, alone, .. } = loop {
             match Box::pin(member.round()).await {
-                Ok(after) => break after.next,
+                Ok(after) => break after,
                 Err(error) if is_passing(&error) && Instant::now() < deadline => {
                     tracing::warn!(%error, "the first look at the leases is tried again");
                     tokio::time::sleep(options.renew / 6).await;
@@ -151,7 +152,7 @@ impl Cluster {
                 Err(error) => return Err(error),
             }
         };
-        let began = Job::ALL.map(|job| (job, part(&member.leases(job).borrow()))).into();
+        let began = Job::ALL.map(|job| (job, unused(&member.leases(job).borrow(), alone))).into();
         let leases = Job::ALL.map(|job| (job, member.leases(job))).into();
         let cluster = Self {
             id: info.id,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Node, World, eventually, options};
 use muster_cluster::limit::{Limit, Meter, Owed, SHARES};
-use muster_cluster::{Job, Options};
+use muster_cluster::{Job, Member, Options, Role};
 use muster_types::Timestamp;
 
 const LIMIT: Limit = Limit { per_second: 1.0, burst: 480.0 };
@@ -56,6 +56,30 @@ async fn three_instances_admit_what_one_would() {
         for node in nodes {
             node.stop().await;
         }
+    }
+}
+
+/// As where a start is slow: the others let shares go before it looks for the first time.
+#[tokio::test]
+async fn what_is_held_after_the_first_look_is_empty_beside_others() {
+    for world in World::both().await {
+        let one = Node::start(&world, 1, options()).await;
+        let mut meters = vec![meter(&one)];
+        assert_eq!(admitted(&mut meters, NOW), 480);
+        let info = crate::support::info(2, &Role::ALL, 1);
+        let catalog = &world.temp.catalog;
+        let mut before = Member::register(catalog.clone(), &info, options()).await.unwrap();
+        let half = usize::from(SHARES / 2);
+        while before.leases(Job::Enrolments).borrow().epochs.len() < half {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            before.round().await.unwrap();
+        }
+        let two = Node::start(&world, 2, options()).await;
+        assert_eq!(two.held(Job::Enrolments).len(), half, "it has them at once");
+        meters.push(meter(&two));
+        assert_eq!(admitted(&mut meters, NOW), 0, "what was used up before it started");
+        one.stop().await;
+        two.stop().await;
     }
 }
 
