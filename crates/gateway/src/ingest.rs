@@ -9,6 +9,7 @@ use muster_stream::{AppendError, Stream};
 use muster_types::{
     AgentKind, AgentNo, Body, Class, Clock, OrgId, Payload, Pos, Record, TaskFact, Timestamp,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::metrics::{Metrics, Refusal};
 
@@ -36,6 +37,11 @@ pub struct Message {
     /// Its bytes.
     pub payload: Bytes,
 }
+
+/// The first pause before what could not be stored is tried again; each is twice the one before.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The longest. A pause is anything between its half and the whole.
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Why messages were not taken. Whatever it says, the gateway closes the connection they came on: a
 /// later message must never be appended after an earlier one of the same agent was refused, or the
@@ -103,16 +109,64 @@ impl Ingest {
         agent: AgentRef,
         messages: Vec<Message>,
     ) -> Result<Vec<Pos>, Refused> {
-        let count = messages.len() as u64;
+        let records = self.records(agent, messages).await?;
+        let count = records.len() as u64;
+        let positions = self.append_records(records).await?;
+        self.metrics.appended.add(count);
+        Ok(positions)
+    }
+
+    /// As [`append`](Self::append), for a protocol whose repeats the fold removes by their numbers: what
+    /// cannot be stored now is tried again until about `patience` after the first time. Nothing later
+    /// of this agent may be appended meanwhile. What is full is refused at once: it does not pass in
+    /// seconds, and the messages would take up memory meanwhile.
+    ///
+    /// # Errors
+    /// [`Refused`]: close the connection.
+    ///
+    /// # Cancel safety
+    /// When dropped they may or may not be written: treat it as refused.
+    pub async fn append_patiently(
+        &self,
+        agent: AgentRef,
+        messages: Vec<Message>,
+        patience: Duration,
+    ) -> Result<Vec<Pos>, Refused> {
+        let records = self.records(agent, messages).await?;
+        let give_up = Instant::now() + patience;
+        let mut pause = RETRY_FIRST;
+        loop {
+            // Cheap: payloads are shared.
+            match self.stream.append(records.clone()).await {
+                Ok(positions) => {
+                    self.metrics.appended.add(records.len() as u64);
+                    return Ok(positions);
+                }
+                Err(AppendError::Unavailable(_)) if Instant::now() + pause < give_up => {
+                    self.metrics.append_retries.inc();
+                    // Spread: what failed for one failed for all who waited with it.
+                    let part = rand::random_range(0.5..1.0);
+                    sleep(pause.mul_f64(part)).await;
+                    pause = RETRY_MAX.min(pause * 2);
+                }
+                Err(error) => return Err(self.refused(error)),
+            }
+        }
+    }
+
+    /// Messages as records, large ones as objects.
+    async fn records(
+        &self,
+        agent: AgentRef,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Record>, Refused> {
         let mut records = Vec::with_capacity(messages.len());
         for message in messages {
             let payload = self.claim_check(message.payload, message.received_at).await?;
             let Message { class, received_at, .. } = message;
             records.push(record(agent, class, received_at, Body::Wire(payload)));
         }
-        let positions = self.append_records(records).await?;
-        self.metrics.appended.add(count);
-        Ok(positions)
+        Ok(records)
     }
 
     /// Appends facts about tasks, now.
@@ -130,7 +184,12 @@ impl Ingest {
     }
 
     async fn append_records(&self, records: Vec<Record>) -> Result<Vec<Pos>, Refused> {
-        self.stream.append(records).await.map_err(|error| match error {
+        self.stream.append(records).await.map_err(|error| self.refused(error))
+    }
+
+    /// Counts it.
+    fn refused(&self, error: AppendError) -> Refused {
+        match error {
             AppendError::Full { retry_after } => {
                 self.metrics.refused(Refusal::StreamFull);
                 Refused::Full { retry_after }
@@ -139,7 +198,7 @@ impl Ingest {
                 self.metrics.refused(Refusal::StreamUnavailable);
                 Refused::Unavailable(why)
             }
-        })
+        }
     }
 
     /// Large payloads are durable in the archive before a record refers to them. An object whose

@@ -98,6 +98,8 @@ metrics! {
     bytes_out,
     /// Messages made durable and acknowledged.
     appended,
+    /// Times that what could not be stored was tried again on the connection it came on.
+    append_retries,
     /// Messages kept as objects because of their size.
     claim_checks,
     /// Tasks handed to agents.

@@ -19,6 +19,9 @@ pub struct Options {
     pub frame_bytes_max: usize,
     /// Batches an agent may send ahead of their acknowledgement.
     pub batches_in_flight: usize,
+    /// How long batches that cannot be stored now are tried again before the link ends: to come again
+    /// costs a handshake, and the instances beside this one most likely see the same.
+    pub append_patience: Duration,
     /// How far the clock of an enrolling machine may be off.
     pub clock_skew_max: Duration,
 }
@@ -32,6 +35,7 @@ impl Default for Options {
             clone_probe: Duration::from_secs(3),
             frame_bytes_max: MESSAGE_BYTES_MAX,
             batches_in_flight: 8,
+            append_patience: Duration::from_secs(15),
             clock_skew_max: Duration::from_secs(24 * 3600),
         }
     }

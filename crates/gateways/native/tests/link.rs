@@ -177,6 +177,40 @@ async fn a_refused_batch_is_answered_with_a_time_to_come_again_and_nothing_after
 }
 
 #[tokio::test]
+async fn what_cannot_be_stored_now_is_tried_again_on_its_link_and_nothing_overtakes_it() {
+    let rig = Rig::start().await;
+    let agent = rig.enrol().await;
+    let mut link = rig.connect(&agent).await;
+    rig.stream.refuse(Some(AppendError::Unavailable("the servers are away".to_owned())));
+    for seq in 1..4 {
+        link.batch(seq, small()).await;
+    }
+    while rig.metrics.append_retries.get() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(rig.stream.entries(agent.no.shard()).is_empty());
+    rig.stream.refuse(None);
+    link.acked(3).await;
+    assert_eq!(rig.stream.entries(agent.no.shard()).len(), 3);
+    assert_eq!(rig.metrics.refusals(Refusal::StreamUnavailable), 0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_for_long_ends_the_link() {
+    let options = Options { append_patience: Duration::from_millis(300), ..Options::default() };
+    let rig = Rig::with(options).await;
+    let agent = rig.enrol().await;
+    let mut link = rig.connect(&agent).await;
+    rig.stream.refuse(Some(AppendError::Unavailable("the servers are away".to_owned())));
+    link.batch(1, small()).await;
+    let Some(ServerFrame::Nack(nack)) = link.next().await else { panic!("a nack comes") };
+    assert!((5000..=10_000).contains(&nack.retry_after_ms));
+    assert_eq!(link.next().await, None);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn slow_starters_are_cut_off_and_silent_agents_are_given_up() {
     let options = Options {
         handshake_timeout: Duration::from_millis(300),

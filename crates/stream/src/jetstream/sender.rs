@@ -5,7 +5,8 @@
 //! heals. Its agent has sent the rows again by then, through another instance. So every message names
 //! the last one of its shard that its sender knows of, and the servers refuse it when there is a newer
 //! one: it is stored right after the one it names, or never. Two instances that write to one shard at
-//! the same time meet by this as well: one is refused, is told the newer number, and sends again.
+//! the same time meet by this as well: one is refused, is told the newer number, and sends again, with
+//! what has queued meanwhile: the more instances meet, the fewer and larger their messages are.
 
 use std::collections::VecDeque;
 use std::error::Error as _;
@@ -33,6 +34,10 @@ use crate::{AppendError, quota};
 /// message that failed is refused with it.
 pub const PUBLISH_WAIT: Duration = Duration::from_secs(3);
 
+/// How long an append waits until the last message that takes it begins: a message has the rest of
+/// [`PUBLISH_WAIT`] to be acknowledged, or the oldest append in it would end it for all others.
+const BEGIN_WAIT: Duration = Duration::from_secs(2);
+
 /// Records are packed up to this; a larger one travels alone. A server's cost per message vanishes
 /// from 64 KiB on, and a message that has to be sent again should not be much larger.
 pub(super) const PACK_BYTES: usize = 256 << 10;
@@ -53,9 +58,12 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// Whether somebody still waits for it, as far as this process can know.
-    fn is_awaited(&self) -> bool {
-        !self.reply.is_closed() && self.since.elapsed() < PUBLISH_WAIT
+    /// Whether a message that begins now may take it: somebody still waits for it, as far as this
+    /// process can know, and for long enough; and nothing before it is missing.
+    fn may_begin(&self) -> bool {
+        !self.reply.is_closed()
+            && self.since.elapsed() < BEGIN_WAIT
+            && !self.failed.load(Ordering::Relaxed)
     }
 }
 
@@ -108,6 +116,14 @@ impl Queue {
         taken
     }
 
+    /// What was taken last and not stored, to be taken again.
+    fn put_back(&self, taken: Vec<Chunk>) {
+        let mut chunks = self.chunks.lock();
+        for chunk in taken.into_iter().rev() {
+            chunks.push_front(chunk);
+        }
+    }
+
     fn take_all(&self) -> Vec<Chunk> {
         self.chunks.lock().drain(..).collect()
     }
@@ -116,7 +132,7 @@ impl Queue {
 /// Sends for one shard until `stop`; what is queued then is refused.
 pub(super) async fn run(shared: Arc<Shared>, shard: Shard, stop: CancellationToken) {
     let queue = &shared.queues[shard.index()];
-    let mut line = Line { shard, subject: shared.subject(shard), last: 0 };
+    let mut line = Line { shard, subject: shared.subject(shard), last: 0, told: None };
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -139,35 +155,39 @@ pub(super) async fn run(shared: Arc<Shared>, shard: Shard, stop: CancellationTok
 struct Line {
     shard: Shard,
     subject: String,
-    /// The sequence of the shard's last message, as the servers said last.
+    /// The sequence of the shard's last message, as far as is known; 0 is not.
     last: u64,
+    /// The same, as the servers said when they refused a message because of it.
+    told: Option<u64>,
 }
 
-async fn send(shared: &Shared, line: &mut Line, chunks: Vec<Chunk>) {
-    let (chunks, dropped): (Vec<Chunk>, Vec<Chunk>) = chunks.into_iter().partition(|chunk| {
-        // Nobody waits for it any more, or what was before it is missing.
-        chunk.is_awaited() && !chunk.failed.load(Ordering::Relaxed)
-    });
+/// Sends one message of these, once. What another instance's message was before goes back to the queue.
+async fn send(shared: &Shared, line: &mut Line, taken: Vec<Chunk>) {
     let too_late =
         AppendError::Unavailable("what was before it was not stored, or not in time".to_owned());
-    for chunk in dropped {
-        refuse(shared, chunk, &too_late);
+    let mut chunks = Vec::with_capacity(taken.len());
+    // One after the other: what is refused here takes the rest of its append with it.
+    for chunk in taken {
+        if chunk.may_begin() {
+            chunks.push(chunk);
+        } else {
+            refuse(shared, chunk, &too_late);
+        }
     }
-    if chunks.is_empty() {
-        return;
-    }
-    let shard = line.shard;
+    let Some(oldest) = chunks.iter().map(|chunk| chunk.since.monotonic).min() else { return };
+    let queue = &shared.queues[line.shard.index()];
     let payload = message::encode(chunks.iter().map(|chunk| &chunk.frames.bytes[..]));
     let begun = Instant::now();
     let bytes = payload.len() as u64;
-    match publish(shared, line, payload, &chunks).await {
-        Ok(sequence) => {
+    match attempt(shared, line, payload, oldest + PUBLISH_WAIT).await {
+        Attempt::Stored(sequence) => {
             let metrics = &shared.metrics;
             Metrics::add(&metrics.messages, 1);
             Metrics::add(&metrics.bytes, bytes);
             let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
             Metrics::add(&metrics.message_nanos, nanos);
-            shared.saw(shard, sequence);
+            line.last = sequence;
+            shared.saw(line.shard, sequence);
             let mut place = 0;
             for chunk in chunks {
                 shared.usage.stored(chunk.cost);
@@ -177,11 +197,19 @@ async fn send(shared: &Shared, line: &mut Line, chunks: Vec<Chunk>) {
                 let _ = chunk.reply.send(Ok(positions));
             }
         }
-        Err(error) => {
+        Attempt::Behind(last) => {
+            Metrics::add(&shared.metrics.conflicts, 1);
+            line.told = last;
+            if last.is_none() {
+                sleep(ANOTHER_PASSES).await;
+            }
+            queue.put_back(chunks);
+        }
+        Attempt::Failed(error) => {
             let queued = match &error {
                 AppendError::Full { .. } => Vec::new(),
                 // Else the last of them would wait for as many time-outs as there are messages.
-                _ => shared.queues[shard.index()].take_all(),
+                _ => queue.take_all(),
             };
             for chunk in chunks.into_iter().chain(queued) {
                 refuse(shared, chunk, &error);
@@ -214,7 +242,8 @@ async fn last(shared: &Shared, line: &Line, deadline: Instant) -> Result<u64, Ap
     }
 }
 
-/// How an attempt to publish ended.
+/// How an attempt to publish ended. Whatever went wrong, the message may have been stored, but where
+/// the servers said that it was behind; and as the shard's next message, not later.
 enum Attempt {
     Stored(u64),
     /// Another message is the shard's last; its sequence, where the server says it.
@@ -225,50 +254,25 @@ enum Attempt {
 /// The pause when a server says that another message is on its way to the shard, but not which.
 const ANOTHER_PASSES: Duration = Duration::from_millis(1);
 
-/// Publishes until it is acknowledged, for as long as somebody waits. Whatever goes wrong, it may have
-/// been stored, as the shard's next message and not later.
-async fn publish(
-    shared: &Shared,
-    line: &mut Line,
-    payload: bytes::Bytes,
-    chunks: &[Chunk],
-) -> Result<u64, AppendError> {
-    let oldest = chunks.iter().map(|chunk| chunk.since.monotonic).min();
-    let deadline = oldest.unwrap_or_else(Instant::now) + PUBLISH_WAIT;
-    // Readers of this process may have seen more; if the stream was made anew, less.
-    line.last = line.last.max(shared.seen(line.shard));
-    if line.last == 0 {
-        line.last = last(shared, line, deadline).await?;
-    }
-    loop {
-        match attempt(shared, line, payload.clone(), deadline).await {
-            Attempt::Stored(sequence) => {
-                line.last = sequence;
-                return Ok(sequence);
-            }
-            Attempt::Behind(last) => {
-                Metrics::add(&shared.metrics.conflicts, 1);
-                match last {
-                    Some(last) => line.last = last,
-                    None => sleep(ANOTHER_PASSES).await,
-                }
-                // This process may have stood still since, and agents gone elsewhere.
-                if !chunks.iter().all(Chunk::is_awaited) {
-                    return Err(AppendError::Unavailable("others were faster".to_owned()));
-                }
-            }
-            Attempt::Failed(error) => return Err(error),
-        }
-    }
-}
-
 async fn attempt(
     shared: &Shared,
-    line: &Line,
+    line: &mut Line,
     payload: bytes::Bytes,
     deadline: Instant,
 ) -> Attempt {
     let unavailable = |why: String| Attempt::Failed(AppendError::Unavailable(why));
+    // Readers of this process may have seen more than the last message of this sender. What the servers
+    // have just said counts more: the stream may have been made anew, and begin below.
+    line.last = match line.told.take() {
+        Some(last) => last,
+        None => line.last.max(shared.seen(line.shard)),
+    };
+    if line.last == 0 {
+        match last(shared, line, deadline).await {
+            Ok(sequence) => line.last = sequence,
+            Err(error) => return Attempt::Failed(error),
+        }
+    }
     let mut status = shared.connection.status();
     let connects = {
         let now = status.borrow_and_update();

@@ -2,8 +2,8 @@
 //!
 //! One task per connection does it all. Batches are appended one group at a time: while a group is
 //! on its way to the disk the next ones gather, up to a bound, and go together. So batches of one
-//! agent never overtake each other, a refused one ends the link before a later one is tried, and a
-//! group needs one acknowledgement.
+//! agent never overtake each other, and a group needs one acknowledgement. One that cannot be stored now
+//! is tried again for a while; one that is refused then ends the link before a later one is tried.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -246,6 +246,7 @@ impl Pump<'_> {
         }
         let group = std::mem::take(&mut self.pending);
         let (ingest, agent) = (self.state.ingest.clone(), self.session.agent);
+        let patience = self.state.options.append_patience;
         self.appending = Some(Box::pin(async move {
             let mut done = Appended { acks: Vec::new(), ended: Vec::new() };
             let mut messages = Vec::with_capacity(group.len());
@@ -259,7 +260,7 @@ impl Pump<'_> {
                     _ => done.acks.push(ack),
                 }
             }
-            ingest.append(agent, messages).await?;
+            ingest.append_patiently(agent, messages, patience).await?;
             drop(budget);
             Ok(done)
         }));
