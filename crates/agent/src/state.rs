@@ -4,12 +4,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use muster_types::AgentNo;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+
+/// How long it waits for the data folder: a process that was killed may live on for a moment, in a child
+/// that had not begun its own program.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// An agent's ed25519 key. Made on the endpoint; the private half is never sent anywhere.
 pub struct Key {
@@ -97,8 +102,13 @@ impl State {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let lock = options.open(dir.join("lock"))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| io::Error::other("another agent is using this data folder"))?;
+        let deadline = Instant::now() + LOCK_WAIT;
+        while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if Instant::now() >= deadline {
+                return Err(io::Error::other("another agent is using this data folder"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
