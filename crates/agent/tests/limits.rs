@@ -45,10 +45,14 @@ async fn rows_come_back_from_another_process() {
     let sql = "SELECT pid, name, parent, nice FROM processes WHERE name LIKE 'agent-query%'";
     let (finished, rows) = run(sql, Limits::default()).await;
     assert_eq!((finished.outcome, finished.message.as_str()), (None, ""));
-    let child = rows.iter().find(|row| row["parent"] == std::process::id()).unwrap();
-    assert_ne!(child["pid"], std::process::id());
     let own = rustix::process::nice(0).unwrap();
-    assert_eq!(child["nice"], (own + 10).min(19));
+    // Tests beside this one have children too, some of which have just begun.
+    let is_ours = |row: &serde_json::Value| {
+        row["parent"] == std::process::id()
+            && row["pid"] != std::process::id()
+            && row["nice"] == (own + 10).min(19)
+    };
+    assert!(rows.iter().any(is_ours), "{rows:?}");
     assert!(finished.spent.elapsed_micros > 0);
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{fleet, hunt};
+use futures_util::FutureExt as _;
 use muster_bus::local::LocalBus;
 use muster_bus::{Bus, Hint, Subscription, Topic};
 use muster_catalog::{Catalog, Options};
@@ -96,9 +97,9 @@ async fn a_wave_is_read_from_the_catalog_by_nobody() {
     }
     let (took, calls) = (began.elapsed(), holder.catalog.calls() - before);
     println!("{HUNTS} waves in {took:?}: {calls} calls of the catalog by who only hands them out");
-    // It looks at the feeds' numbers each second, whatever happens; one look may meet a change that
+    // It looks at the feeds' numbers each second, whatever happens; a look may meet a change that
     // was committed and not heard of yet, and reads it.
-    assert!(calls <= 3 * (took.as_secs() + 2), "{calls} calls in {took:?}");
+    assert!(calls <= 5 * (took.as_secs() + 2), "{calls} calls in {took:?}");
 }
 
 /// Loses hints while it is told to.
@@ -160,10 +161,25 @@ async fn hints_in_any_order_and_more_than_once_come_to_the_same() {
     for no in &hunts {
         asker.works(*no, 200).await;
     }
+    let recruited = |instance: &Instance| {
+        let of = |no: &HuntNo| {
+            let agents = (1..=200).map(AgentNo);
+            agents.filter(|agent| instance.hunts.knows_recruited(*no, *agent) == Some(true)).count()
+        };
+        hunts.iter().map(of).collect::<Vec<_>>()
+    };
+    let all = vec![200; hunts.len()];
+    let is_known_to = async |instance: &Instance| {
+        let began = Instant::now();
+        while recruited(instance) != all {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", recruited(instance));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Then all hints are out: they are published before they are taken in.
+    is_known_to(&asker).await;
     let mut hints = Vec::new();
-    while let Ok(Some(Hint::Message(topic, content))) =
-        tokio::time::timeout(Duration::from_millis(300), heard.next()).await
-    {
+    while let Some(Some(Hint::Message(topic, content))) = heard.next().now_or_never() {
         hints.push((topic, content));
     }
     assert!(hints.len() >= 40, "{} hints", hints.len());
@@ -172,17 +188,5 @@ async fn hints_in_any_order_and_more_than_once_come_to_the_same() {
     for (topic, content) in hints {
         there.publish(topic, content);
     }
-    let recruited = |instance: &Instance| {
-        let of = |no: &HuntNo| {
-            let agents = (1..=200).map(AgentNo);
-            agents.filter(|agent| instance.hunts.knows_recruited(*no, *agent) == Some(true)).count()
-        };
-        hunts.iter().map(of).collect::<Vec<_>>()
-    };
-    let wanted = recruited(&asker);
-    let began = Instant::now();
-    while recruited(&follower) != wanted {
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", recruited(&follower));
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    is_known_to(&follower).await;
 }

@@ -133,7 +133,14 @@ async fn a_healthy_cluster_has_no_findings_and_a_lost_node_is_one() {
         max_bytes: 1 << 20,
         ..Default::default()
     };
-    async_nats::jetstream::new(client).create_stream(config).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    // Its leader is still being chosen.
+    let made = async {
+        while context.create_stream(config.clone()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(40), made).await.unwrap();
     let monitors: Vec<String> = (0..3).map(|node| nats.monitor_url(node)).collect();
     let expected = Expected { replicas: 3, streams: vec![name], monitors };
     // The copies of a new stream are behind for a moment.

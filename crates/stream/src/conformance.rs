@@ -236,7 +236,9 @@ pub async fn refuses_by_class_when_full(stream: Arc<dyn Stream>) {
         let stops = class <= Class::Collected;
         let told = |p: &Pressure| p.used_bytes >= total && (p.stopped || !stops);
         let seen = wait_for(&mut pressure, told).await;
-        assert!(seen.quota_bytes == 1 << 20 && seen.used_bytes <= 1 << 20, "{seen:?}");
+        // What is used may be an estimate: a sum of what was told and what was sent since.
+        let most = (1 << 20) + (1 << 17);
+        assert!(seen.quota_bytes == 1 << 20 && seen.used_bytes <= most, "{seen:?}");
     }
     assert!(written.iter().all(|bytes| *bytes > 0), "each class has room of its own: {written:?}");
     stream.trim(shard(3), last).await;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use muster_testkit::S3;
 
+const SOON: Duration = Duration::from_secs(30);
+
 /// The status line of an unsigned request for the bucket: 403 from a server that is in order.
-fn ask(server: &S3) -> std::io::Result<String> {
+fn ask(server: &S3, within: Duration) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(server.address())?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    stream.set_read_timeout(Some(within))?;
     write!(
         stream,
         "GET /{} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
@@ -24,14 +26,14 @@ fn ask(server: &S3) -> std::io::Result<String> {
 #[test]
 fn it_starts_pauses_dies_and_comes_back() {
     let mut server = S3::start().unwrap();
-    assert!(ask(&server).unwrap().contains("403"));
+    assert!(ask(&server, SOON).unwrap().contains("403"));
     server.pause().unwrap();
-    assert!(ask(&server).is_err());
+    assert!(ask(&server, Duration::from_millis(500)).is_err());
     server.resume().unwrap();
-    assert!(ask(&server).unwrap().contains("403"));
+    assert!(ask(&server, SOON).unwrap().contains("403"));
     server.kill().unwrap();
-    assert!(ask(&server).is_err());
+    assert!(ask(&server, Duration::from_millis(500)).is_err());
     server.restart().unwrap();
-    assert!(ask(&server).unwrap().contains("403"));
+    assert!(ask(&server, SOON).unwrap().contains("403"));
     server.stop().unwrap();
 }

@@ -135,7 +135,7 @@ async fn a_child_is_killed_at_its_deadline_and_when_the_asker_leaves() {
     let pid_file = dir.path().join("pid");
     let script = format!("echo $$ > {}; exec sleep 1000", pid_file.display());
     let api = Api::with(child(&script, dir.path())).await;
-    let body = json!({"sql": "SELECT 1", "timeout_seconds": 1});
+    let body = json!({"sql": "SELECT 1", "timeout_seconds": 3});
     ask(&api, "json", body).await.refused(504, "query_timeout");
     gone(&pid_file).await;
 
@@ -163,7 +163,7 @@ async fn a_reader_that_stops_keeps_others_waiting_until_its_time_is_up() {
         with.sql.concurrent = 1;
     })
     .await;
-    let body = json!({"sql": "SELECT 1", "timeout_seconds": 1});
+    let body = json!({"sql": "SELECT 1", "timeout_seconds": 3});
     let asked = request(&api.root, http::Method::POST, "/v1/sql?format=arrow", &body);
     let stopped = api.router.clone().oneshot(asked).await.unwrap();
     assert_eq!(stopped.status(), 200);

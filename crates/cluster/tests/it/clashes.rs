@@ -1,7 +1,5 @@
 //! Pins, and who cannot be beside whom, on both databases.
 
-use std::time::Duration;
-
 use crate::support::{Node, World, eventually, info, options, quick};
 use muster_cluster::{Cluster, Error, Facts, InstanceInfo, Job, Member, Pins, Role, instances};
 
@@ -83,17 +81,13 @@ async fn who_crashed_is_not_in_the_way_for_long_and_who_is_back_late_ends() {
         eventually("the part is taken over", || heir.held(Job::Shards).len() == 64).await;
         heir.stop().await;
 
-        let ttl = Duration::from_millis(400);
-        let options = muster_cluster::Options { ttl, ..options() };
         let catalog = &world.temp.catalog;
         let info = pinned(3, &[("shards", "1/2")]);
-        let mut zombie = Member::register(catalog.clone(), &info, options.clone()).await.unwrap();
+        let mut zombie = Member::register(catalog.clone(), &info, options()).await.unwrap();
         zombie.round().await.unwrap();
-        let until = zombie.leases(Job::Shards).borrow().valid_until;
-        tokio::time::sleep_until(until + ttl).await;
+        world.is_late().await;
         let heir = pinned(4, &[("shards", "1/2")]);
-        let long = muster_cluster::Options { ttl: Duration::from_secs(60), ..options };
-        let mut heir = Member::register(catalog.clone(), &heir, long).await.unwrap();
+        let mut heir = Member::register(catalog.clone(), &heir, options()).await.unwrap();
         heir.round().await.unwrap();
         assert!(matches!(zombie.round().await, Err(Error::Clash(_))));
         assert!(zombie.leases(Job::Shards).borrow().epochs.is_empty());

@@ -1,7 +1,6 @@
 //! Leases, on both databases: shared, handed over, taken over, fenced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crate::support::{Node, World, assert_one_holder_each, eventually, options, quick};
 use muster_catalog::{Priority, args, statements};
@@ -172,22 +171,19 @@ async fn first_starts_at_the_same_time_do_not_take_from_each_other() {
 async fn a_late_renewal_takes_everything_anew() {
     for world in World::both().await {
         let catalog = &world.temp.catalog;
-        let ttl = Duration::from_millis(500);
-        let options = muster_cluster::Options { ttl, ..options() };
         let one = crate::support::info(1, &Role::ALL, 1);
-        let mut one = Member::register(catalog.clone(), &one, options.clone()).await.unwrap();
+        let mut one = Member::register(catalog.clone(), &one, options()).await.unwrap();
         one.round().await.unwrap();
         let before = one.leases(Job::Shards).borrow().clone();
-        tokio::time::sleep_until(before.valid_until + ttl).await;
+        world.is_late().await;
         one.round().await.unwrap();
         let after = one.leases(Job::Shards).borrow().clone();
         assert!(before.epochs.iter().all(|(n, epoch)| after.epochs[n] > *epoch));
 
         // Late again, and by then another has joined: what is not its share any more is let go.
-        tokio::time::sleep_until(after.valid_until + ttl).await;
-        let long = muster_cluster::Options { ttl: Duration::from_secs(60), ..options };
+        world.is_late().await;
         let two = crate::support::info(2, &Role::ALL, 1);
-        let mut two = Member::register(catalog.clone(), &two, long).await.unwrap();
+        let mut two = Member::register(catalog.clone(), &two, options()).await.unwrap();
         one.round().await.unwrap();
         two.round().await.unwrap();
         let held = two.leases(Job::Shards).borrow().epochs.len();

@@ -11,7 +11,7 @@ const LIMIT: Limit = Limit { per_second: 1.0, burst: 480.0 };
 const NOW: Timestamp = Timestamp(1_000_000_000);
 
 fn quick() -> Options {
-    Options { share_ttl: Duration::from_secs(4), ..crate::support::quick() }
+    Options { share_ttl: Duration::from_secs(10), ..crate::support::quick() }
 }
 
 fn meter(node: &Node) -> (Meter, Option<Owed>) {

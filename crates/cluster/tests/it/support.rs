@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_bus::local::LocalBus;
+use muster_catalog::{Priority, args, statements};
 use muster_cluster::{Cluster, Error, InstanceInfo, Job, Options, Role};
 use muster_testkit::TempCatalog;
 use muster_types::{Epoch, InstanceId};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+statements! {
+    small LATE = "UPDATE instance SET heartbeat_at = heartbeat_at - 600000000, expires_at = 1";
+}
 
 pub struct World {
     pub temp: TempCatalog,
@@ -21,6 +26,11 @@ impl World {
     pub async fn both() -> [Self; 2] {
         let world = |temp| Self { temp, bus: LocalBus::new(64) };
         TempCatalog::both().await.unwrap().map(world)
+    }
+
+    /// From now on it is long ago that any instance renewed its leases.
+    pub async fn is_late(&self) {
+        self.temp.catalog.execute(Priority::Api, &LATE, args![]).await.unwrap();
     }
 }
 

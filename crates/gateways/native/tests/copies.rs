@@ -7,9 +7,8 @@ use std::time::Duration;
 use muster_codec_native::ServerFrame;
 use muster_gateway_native::Options;
 use muster_types::{Fact, Shard};
-use rig::client::{Agent, Key, Link};
+use rig::client::{Agent, Key, Link, reading};
 use rig::{Rig, until};
-use tokio::task::JoinHandle;
 
 fn line(text: &str) -> Vec<Fact> {
     vec![Fact::Log { level: "info".into(), message: text.to_owned() }]
@@ -28,18 +27,6 @@ async fn two(options: Options) -> (Rig, Rig, Agent, Link) {
     let link = first.connect(&agent).await;
     until("the other instance hears of it", || second.presence.is_elsewhere(agent.no)).await;
     (first, second, agent, link)
-}
-
-/// Reads, which is what answers pings, until the link is asked for.
-fn reading(mut link: Link) -> (tokio::sync::oneshot::Sender<()>, JoinHandle<Link>) {
-    let (enough, mut asked) = tokio::sync::oneshot::channel();
-    let task = tokio::spawn(async move {
-        while asked.try_recv().is_err() {
-            assert!(link.is_quiet().await, "the original is left alone");
-        }
-        link
-    });
-    (enough, task)
 }
 
 async fn is_told_to_rekey(first: Rig, second: Rig, copy: Agent, original: Link) {

@@ -36,9 +36,7 @@ async fn shown_once(world: &World) {
     let seen = one(&world.ask(&board, ALL).await.unwrap());
     assert_eq!(seen, "1 board-three rows, 2 board-three running");
 
-    let mut tx = world.temp.catalog.begin(muster_catalog::Priority::Api).await.unwrap();
-    muster_hunts::stop(&mut tx, crate::kit::ORG, HuntNo(2)).await.unwrap();
-    tx.commit().await.unwrap();
+    world.end(HuntNo(2), "stopped").await;
     let given_up = "2 dev-one empty, 2 dev-two cancelled, 2 board-three cancelled";
     assert_eq!(world.one(ALL).await, format!("{ended}, {given_up}"));
     let seen = one(&world.ask(&board, ALL).await.unwrap());

@@ -235,3 +235,17 @@ impl Link {
         }
     }
 }
+
+/// Reads, which is what answers pings, until the link is asked for.
+pub fn reading(
+    mut link: Link,
+) -> (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<Link>) {
+    let (enough, mut asked) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(async move {
+        while asked.try_recv().is_err() {
+            assert!(link.is_quiet().await, "the original is left alone");
+        }
+        link
+    });
+    (enough, task)
+}
