@@ -115,7 +115,8 @@ fn operators_are_answered_while_agents_hunts_and_sql_take_all_there_is() -> anyh
         let (half, most) = (percentile(took, 0.5), percentile(took, 0.99));
         println!("{} {what} requests: p50 {half:?}, p99 {most:?}", took.len());
         // 200 ms is the aim, with optimised code on two cores of its own.
-        ensure!(most < Duration::from_secs(10), "{what}: {most:?}");
+        ensure!(half < Duration::from_secs(5), "{what}: {half:?}");
+        ensure!(most < Duration::from_secs(30), "{what}: {most:?}");
     }
     drop((osquery, native));
     let _: Value = server.json(&["instances"])?;

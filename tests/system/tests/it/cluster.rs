@@ -19,8 +19,6 @@ use crate::support::{AgentProcess, Ask, Fleet, SOON, Told};
 
 const AGENTS: u64 = 40;
 const ROWS: u64 = 4;
-/// A lease lives for 9 s of database time; the rest is a busy machine.
-const TAKEN_OVER: Duration = Duration::from_secs(25);
 
 /// What both servers share, and the runtime that serves stream and bus.
 struct Shared {
@@ -171,7 +169,7 @@ fn shards(server: &Server) -> anyhow::Result<Vec<u64>> {
 fn shards_become(server: &Server, wanted: &[u64]) -> anyhow::Result<Duration> {
     let began = Instant::now();
     let mut last = Vec::new();
-    wait_for("leases to be split", TAKEN_OVER, || {
+    wait_for("leases to be split", SOON, || {
         last = shards(server)?;
         std::thread::sleep(Duration::from_millis(50));
         Ok((last == wanted).then_some(()))

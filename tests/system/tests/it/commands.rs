@@ -1,11 +1,12 @@
 //! Commands that no other test goes through, against a real server with its own agent.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
-use muster_testkit::{Server, ServerOptions};
+use muster_testkit::{Server, ServerOptions, wait_for};
 
-use crate::support::{Ask, companion};
+use crate::support::{Ask, SOON, companion};
 
 const OWN: &str = "\
 name: custom.accounts.by_shell
@@ -79,7 +80,10 @@ fn a_query_is_ended_at_its_limits_and_the_agent_goes_on() -> anyhow::Result<()> 
         (zeros, "2m", "failed", "memory"),
     ] {
         let hunt = server.hunt(&["--sql", &sql, "--task-timeout", time, "--canary", "0"])?;
-        let ended = server.covered(hunt, "the limit", |c| c.is_complete(1))?;
+        let ended = wait_for("the limit", 3 * SOON, || {
+            std::thread::sleep(Duration::from_millis(200));
+            Ok(Some(server.coverage(hunt)?).filter(|coverage| coverage.is_complete(1)))
+        })?;
         assert_eq!(ended.get(outcome), 1, "{sql}: {ended:?}");
         let said = format!("SELECT message FROM collections WHERE hunt = {hunt}");
         if let Some(said) = server.sql(&said)? {

@@ -52,7 +52,6 @@ fn two_instances_answer_through_one_and_no_secret_is_told() {
     for wanted in [
         "about.json",
         "configuration.yaml",
-        "cpu.pb.gz",
         "metrics.txt",
         "log.txt",
         "stores.json",
@@ -62,6 +61,11 @@ fn two_instances_answer_through_one_and_no_secret_is_told() {
         let count = found.keys().filter(|name| name.ends_with(wanted)).count();
         assert_eq!(count, 2, "{wanted} in {:?}", found.keys());
     }
+    // Names of a program without optimisation take so long that one of two may be told to go without.
+    let slow = |bytes: &[u8]| has(bytes, "finding the functions' names took too long");
+    let profiles = found.keys().filter(|name| name.ends_with("cpu.pb.gz")).count();
+    let late = found.values().filter(|bytes| slow(bytes)).count();
+    assert_eq!(profiles + late, 2, "profiles in {:?}", found.keys());
     let about = found.iter().find(|(name, _)| name.ends_with("about.json")).unwrap().1;
     assert!(has(about, "MUSTER_TEST_SECRET"), "names of the environment are told");
     for (name, bytes) in &found {

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Context;
-use muster_testkit::{Server, ServerOptions, steady_port, wait_for};
+use muster_testkit::{Server, ServerOptions, steady_ports, wait_for};
 use serde_json::Value;
 
 use crate::support::{Ask, SOON};
@@ -38,11 +38,13 @@ fn up_beside(taken: &TcpListener) -> anyhow::Result<Server> {
 
 #[test]
 fn the_first_hour() -> anyhow::Result<()> {
-    let taken = TcpListener::bind(("127.0.0.1", steady_port()?))?;
+    let taken = TcpListener::bind(("127.0.0.1", steady_ports(21)?))?;
     let port = taken.local_addr()?.port();
     let mut server = up_beside(&taken)?;
     let first = banner(&server)?;
     the_banner_tells_all(&server, &first, port);
+    // The banner waits for this machine's agent for three seconds only.
+    server.agent_online()?;
     the_context_is_private(&server)?;
     four_formats(&server)?;
     questions_from_elsewhere(&server)?;

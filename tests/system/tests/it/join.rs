@@ -47,6 +47,7 @@ pub fn agents_online(server: &Server, count: usize) -> anyhow::Result<Vec<Value>
 #[test]
 fn an_agent_joins_is_killed_and_copied() -> anyhow::Result<()> {
     let server = Server::up(ServerOptions::default())?;
+    agents_online(&server, 1)?;
     let (fingerprint, secret) = invitation(&server)?;
     let dir = tempfile::tempdir()?;
     let path = |name: &str| dir.path().join(name);

@@ -46,7 +46,7 @@ fn an_agent_that_lies_is_believed_about_itself_alone() -> anyhow::Result<()> {
     // They are served on, as is everybody; nothing fell over.
     assert_eq!(server.metric("muster_gateway_sessions")?, ALL as f64);
     let told =
-        server.tell(&["query", "SELECT pid FROM processes", "--timeout", "3s", "-o", "json"])?;
+        server.tell(&["query", "SELECT pid FROM processes", "--timeout", "20s", "-o", "json"])?;
     assert!(matches!(told.code, 0 | 4), "{told:?}");
     let live: Vec<serde_json::Value> = serde_json::from_str(&told.out)?;
     let (lies, truths): (Vec<_>, Vec<_>) = live.iter().partition(|row| row["pid"] == LIE);

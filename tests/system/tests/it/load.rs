@@ -154,8 +154,8 @@ fn number(name: &str, default: usize) -> usize {
 
 #[test]
 fn five_megabytes_of_each_of_many_agents_stay_within_the_budget() -> anyhow::Result<()> {
-    let clients = number("MUSTER_LOAD_CLIENTS", 50);
-    let budget_mb = number("MUSTER_LOAD_BUDGET", 32);
+    let clients = number("MUSTER_LOAD_CLIENTS", 20);
+    let budget_mb = number("MUSTER_LOAD_BUDGET", 12);
     let server = server(budget_mb)?;
     let agents = Agents::of(&server)?;
     let idle = memory(&server, "VmRSS:")?;
@@ -210,7 +210,7 @@ fn five_megabytes_of_each_of_many_agents_stay_within_the_budget() -> anyhow::Res
 fn an_agent_that_floods_is_held_back_and_others_are_not() -> anyhow::Result<()> {
     const QUIET: usize = 20;
     const ROUNDS: usize = 15;
-    let server = server(64)?;
+    let server = server(96)?;
     let agents = Agents::of(&server)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

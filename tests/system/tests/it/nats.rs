@@ -43,6 +43,10 @@ fn hunts_lose_nothing_when_nats_is_killed() -> anyhow::Result<()> {
         ensure!(server.health("/livez")?.starts_with("HTTP/1.1 200"));
         nats.restart(0)?;
         nats.wait_ready()?;
+        wait_for("the server to be back on it", SOON, || {
+            let connected = server.metric("muster_nats_connected{connection=\"stream\"}")?;
+            Ok((connected == 1.0).then_some(()))
+        })?;
     }
     for hunt in hunts {
         let covered = server.covered(hunt, "all to answer", |c| c.is_complete(AGENTS))?;

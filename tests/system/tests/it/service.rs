@@ -11,10 +11,11 @@ use serde_json::Value;
 
 use crate::support::{Ask, SOON};
 
-/// The lines of the log, each of which has to be JSON; what else is printed is the banner.
+/// The whole lines of the log, each of which has to be JSON; what else is printed is the banner.
 fn log(server: &Server) -> anyhow::Result<Vec<Value>> {
     let output = server.output();
-    let lines = output.lines().filter(|line| line.starts_with('{'));
+    let whole = output.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let lines = whole.lines().filter(|line| line.starts_with('{'));
     lines.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 

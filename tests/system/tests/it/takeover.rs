@@ -57,6 +57,8 @@ struct Watch {
     /// Per shard that changed hands: from the last rows of one holder to the first of the next.
     gaps: BTreeMap<i64, Duration>,
     changing: BTreeMap<i64, Instant>,
+    /// The longest between two commits of one holder to a shard.
+    rested: Duration,
 }
 
 impl Watch {
@@ -65,7 +67,17 @@ impl Watch {
         let options = Options { connections_max: 1, ..Options::default() };
         let catalog = runtime.block_on(Catalog::open(url, options))?;
         let (shards, gaps, changing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { runtime, catalog, shards, gaps, changing })
+        Ok(Self { runtime, catalog, shards, gaps, changing, rested: Duration::ZERO })
+    }
+
+    /// The longest that any shard rests between two commits of one holder, on this machine now.
+    fn pace(&mut self) -> anyhow::Result<Duration> {
+        self.rested = Duration::ZERO;
+        let until = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < until {
+            self.look()?;
+        }
+        Ok(self.rested)
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
@@ -81,6 +93,8 @@ impl Watch {
             if pos > seen.pos {
                 if let Some(last) = self.changing.remove(&shard) {
                     self.gaps.insert(shard, now - last);
+                } else {
+                    self.rested = self.rested.max(now - seen.rose);
                 }
                 (seen.pos, seen.rose) = (pos, now);
             }
@@ -162,17 +176,17 @@ impl Waves {
 }
 
 /// Prints and bounds what a change of hands cost.
-fn report(what: &str, gaps: &[Duration], promised: Duration) -> anyhow::Result<()> {
+fn report(what: &str, gaps: &[Duration], allowed: Duration) -> anyhow::Result<()> {
     let (middle, last) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
     println!(
         "{what}: {} shards, from the last rows of the old holder to the first of the new: \
-         median {:.2} s, longest {:.2} s (promised {} s)",
+         median {:.2} s, longest {:.2} s (allowed {:.2} s)",
         gaps.len(),
         middle.as_secs_f64(),
         last.as_secs_f64(),
-        promised.as_secs()
+        allowed.as_secs_f64()
     );
-    ensure!(last < promised, "{what} took {last:?}");
+    ensure!(last < allowed, "{what} took {last:?}");
     Ok(())
 }
 
@@ -204,6 +218,9 @@ fn shards_change_hands_when_a_worker_joins_leaves_and_dies() -> anyhow::Result<(
     watch.until_all_move("rows in every shard")?;
     watch.gaps.clear();
 
+    // What is promised is beside the pace of the shards as this machine keeps it now.
+    let pace = watch.pace()?;
+    println!("nothing happens: a shard rests for {:.2} s at most", pace.as_secs_f64());
     let launched = Instant::now();
     cluster.instance(3).launch()?;
     let gaps = watch.changed("the newcomer's first rows", 21)?;
@@ -211,10 +228,12 @@ fn shards_change_hands_when_a_worker_joins_leaves_and_dies() -> anyhow::Result<(
         "a worker joins: its share is all at work {:.2} s after its start",
         launched.elapsed().as_secs_f64()
     );
-    report("a worker joins", &gaps, Duration::from_secs(10))?;
+    report("a worker joins", &gaps, pace + Duration::from_secs(10))?;
     watch.until_all_move("rows in every shard")?;
 
-    let leave = |watch: &mut Watch| -> anyhow::Result<Vec<Duration>> {
+    // What a leave took, and what it may take.
+    let leave = |watch: &mut Watch| -> anyhow::Result<(Vec<Duration>, Duration)> {
+        let allowed = watch.pace()? + Duration::from_secs(2);
         // The signal, and no wait: the process is still ending while others take over.
         cluster.instance(3).signal(rustix::process::Signal::TERM)?;
         let told = Instant::now();
@@ -223,32 +242,28 @@ fn shards_change_hands_when_a_worker_joins_leaves_and_dies() -> anyhow::Result<(
             "a worker leaves: its share is all at work {:.2} s after the signal",
             told.elapsed().as_secs_f64()
         );
-        Ok(gaps)
+        Ok((gaps, allowed))
     };
-    // Other tests have the processors too: of three leaves the best counts, and what is always there shows.
-    let promised = Duration::from_secs(2);
-    let mut left = leave(&mut watch)?;
+    // Other tests have the processors too: of three leaves one counts, and what is always there shows.
+    let (mut left, mut allowed) = leave(&mut watch)?;
     for _ in 0..2 {
-        if left.last() < Some(&promised) {
+        if left.last() < Some(&allowed) {
             break;
         }
-        println!("a worker left within {:?}; once more", left.last());
-        ensure!(left.last() < Some(&LEASE), "its leases had to expire: {left:?}");
+        println!("a worker left within {:?} (allowed {allowed:?}); once more", left.last());
         wait_for("it to end", SOON, || cluster.instance(3).ended())?;
         cluster.instance(3).launch()?;
         watch.changed("its first rows again", 21)?;
         watch.until_all_move("rows in every shard")?;
-        let again = leave(&mut watch)?;
-        if again.last() < left.last() {
-            left = again;
-        }
+        (left, allowed) = leave(&mut watch)?;
     }
-    report("a worker leaves", &left, promised)?;
+    report("a worker leaves", &left, allowed)?;
+    ensure!(left.last() < Some(&LEASE), "its leases had to expire: {left:?}");
     watch.until_all_move("rows in every shard")?;
 
     cluster.instance(2).kill();
     let gaps = watch.changed("the dead one's shards to go on", 30)?;
-    report("a worker dies", &gaps, Duration::from_secs(20))?;
+    report("a worker dies", &gaps, pace + Duration::from_secs(20))?;
     let told = cluster.instance(0).list(&["instances"])?;
     let state = |name: usize| {
         let states = told.iter().filter(|one| one["alive"] == false);
@@ -288,9 +303,13 @@ fn hunts_change_hands_when_a_scheduler_joins_leaves_and_dies() -> anyhow::Result
     println!("nothing happens: longest between two waves {:.2} s", steady.as_secs_f64());
 
     // What is promised is beside the pace of the hunts as this machine keeps it now.
-    let report = |what: &str, gaps: &[Duration], promised: u64| -> anyhow::Result<()> {
+    let report = |what: &str,
+                  pace: Duration,
+                  gaps: &[Duration],
+                  promised: u64|
+     -> anyhow::Result<()> {
         let (middle, last) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
-        let allowed = steady + Duration::from_secs(promised);
+        let allowed = pace + Duration::from_secs(promised);
         println!(
             "{what}: longest between two waves of a hunt, over {} hunts: median {:.2} s, longest {:.2} s \
              (allowed {:.2} s)",
@@ -311,37 +330,33 @@ fn hunts_change_hands_when_a_scheduler_joins_leaves_and_dies() -> anyhow::Result
         };
         Ok((told.iter().filter(|one| held(one)).count() == 3).then_some(()))
     };
-    let leave = |waves: &mut Waves| -> anyhow::Result<Vec<Duration>> {
-        waves.look()?;
+    let leave = |waves: &mut Waves| -> anyhow::Result<(Duration, Vec<Duration>)> {
+        let pace = waves.after("waves of all hunts", HUNTS)?;
         cluster.instance(3).signal(rustix::process::Signal::TERM)?;
-        waves.after("the leaver's hunts to go on", HUNTS)
+        Ok((pace[HUNTS - 1], waves.after("the leaver's hunts to go on", HUNTS)?))
     };
     cluster.instance(3).launch()?;
     wait_for("the newcomer to have its share", SOON, || shared(&mut waves))?;
     let mut joined: Vec<Duration> = waves.gaps.values().copied().collect();
     joined.sort_unstable();
-    report("a scheduler joins", &joined, 10)?;
+    report("a scheduler joins", steady, &joined, 10)?;
 
-    // Other tests have the processors too: of three leaves the best counts, and what is always there shows.
-    let mut left = leave(&mut waves)?;
+    // Other tests have the processors too: of three leaves one counts, and what is always there shows.
+    let (mut pace, mut left) = leave(&mut waves)?;
     for _ in 0..2 {
-        if left[HUNTS - 1] < steady + Duration::from_secs(2) {
+        if left[HUNTS - 1] < pace + Duration::from_secs(2) {
             break;
         }
-        println!("a scheduler left within {:.2} s; once more", left[HUNTS - 1].as_secs_f64());
-        ensure!(left[HUNTS - 1] < steady + LEASE, "its leases had to expire: {left:?}");
+        println!("a scheduler left within {:?} (its pace: {pace:?}); once more", left[HUNTS - 1]);
         wait_for("it to end", SOON, || cluster.instance(3).ended())?;
         cluster.instance(3).launch()?;
         wait_for("it to have its share again", SOON, || shared(&mut waves))?;
-        waves.after("waves of all hunts", HUNTS)?;
-        let again = leave(&mut waves)?;
-        if again[HUNTS - 1] < left[HUNTS - 1] {
-            left = again;
-        }
+        (pace, left) = leave(&mut waves)?;
     }
-    report("a scheduler leaves", &left, 2)?;
+    report("a scheduler leaves", pace, &left, 2)?;
+    ensure!(left[HUNTS - 1] < pace + LEASE, "its leases had to expire: {left:?}");
     cluster.instance(2).kill();
-    report("a scheduler dies", &waves.after("the dead one's hunts to go on", HUNTS)?, 20)?;
+    report("a scheduler dies", pace, &waves.after("the dead one's hunts to go on", HUNTS)?, 20)?;
     drop(fleet);
     Ok(())
 }
@@ -352,7 +367,7 @@ fn a_drained_instance_moves_its_agents_and_loses_nothing() -> anyhow::Result<()>
     const ROWS: u64 = 50;
     let ground = Ground::lay()?;
     let options = ClusterOptions::new(ground.stores)
-        .extra("drain: {delay: 500ms, spread: 4s, time: 20s}")
+        .extra("drain: {delay: 4s, spread: 12s, time: 40s}")
         .env("MUSTER_LOG__LEVEL", "warn");
     let cluster = Cluster::start(&options)?;
     let (agents, rows) = (AGENTS.to_string(), ROWS.to_string());
@@ -397,10 +412,9 @@ fn a_drained_instance_moves_its_agents_and_loses_nothing() -> anyhow::Result<()>
          ended after {took:?}"
     );
     let (begun, half) = (begun.context("nobody left")?, half.context("half never left")?);
-    // One each 0.1 s: between the first tenth and the half there are four tenths of them.
-    let spread = Duration::from_millis(100).mul_f64(here * 0.4);
-    ensure!(half > begun + spread / 2, "they left as a herd");
-    ensure!(took < Duration::from_secs(20), "the drain was not bounded: {took:?}");
+    // Spread over twelve seconds: between the first tenth and the half there are four tenths of them.
+    ensure!(half > begun + Duration::from_millis(1500), "they left as a herd");
+    ensure!(took < Duration::from_secs(45), "the drain was not bounded: {took:?}");
     fleet.up(AGENTS, AGENTS)?;
     ensure!(linked(1)? >= AGENTS as f64, "agents are on the other one");
     let all = second.covered(hunt, "all answers", |c| c.is_complete(AGENTS))?;

@@ -217,7 +217,7 @@ fn a_rule_that_a_stopped_scheduler_had_asked_is_applied_once() -> anyhow::Result
 }
 
 /// How often a compaction may be quicker than the signal that is to stop it.
-const TRIES: usize = 6;
+const TRIES: usize = 12;
 
 /// A compaction that was stopped between its object and its commit.
 struct Stopped {
@@ -255,7 +255,11 @@ impl World {
             let hunt = self.hunt("8")?;
             self.exact(hunt)?;
             let flushed = self.parts(hunt, "level = 0")?;
-            ensure!(flushed.0 >= 8 && flushed.1 == AGENTS * ROWS, "{flushed:?}");
+            ensure!(flushed.1 == AGENTS * ROWS, "{flushed:?}");
+            if flushed.0 < 8 {
+                // A busy machine flushes less often, and so few parts are left alone.
+                continue;
+            }
             let zombie = self.holder("compact")?;
             let before = self.segments()?;
             // Flushes are left alone for five minutes.
@@ -291,7 +295,7 @@ impl World {
             }
             self.cluster.instance(zombie).resume()?;
         }
-        bail!("each of {TRIES} compactions was quicker than its signal")
+        bail!("none of {TRIES} compactions was stopped between its object and its commit")
     }
 }
 

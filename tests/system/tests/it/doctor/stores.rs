@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use muster_testkit::{Cluster, InstanceOptions, Nats, NatsOptions, S3, wait_for};
 use serde_json::Value;
 
@@ -11,26 +11,32 @@ use super::{Patient, findings};
 use crate::support::{Ask, Fleet, Forgetful, SOON};
 
 impl Patient {
-    /// The only kind of finding there is, the same through the server and beside its stores; its texts.
+    /// The only kind of finding there is once everything has settled (a server that was just started may lag
+    /// behind its leader for a moment), the same through the server and beside its stores; its texts.
     fn only(&self, id: &str, config: &Path) -> anyhow::Result<Vec<(String, String)>> {
         let mut texts = Vec::new();
-        for config in [None, Some(config)] {
-            let found = findings(&self.told(config));
-            ensure!(!found.is_empty(), "nothing is found ({config:?})");
-            ensure!(found.iter().all(|one| one["id"] == id), "{config:?}: {found:?}");
+        let told = wait_for("nothing else to be found", SOON, || {
+            let told = [None, Some(config)].map(|config| findings(&self.told(config)));
+            let fits =
+                |found: &Vec<Value>| !found.is_empty() && found.iter().all(|one| one["id"] == id);
+            Ok(told.iter().all(fits).then_some(told))
+        });
+        let told = told.with_context(|| format!("{:?}", findings(&self.told(None))))?;
+        for found in &told {
             let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
             texts.extend(found.iter().map(|one| (text(one, "problem"), text(one, "remedy"))));
         }
         Ok(texts)
     }
 
-    /// Nothing is wrong, seen from either side.
-    fn well(&self, config: &Path) -> anyhow::Result<()> {
-        for config in [None, Some(config)] {
-            let found = findings(&self.told(config));
-            ensure!(found.is_empty(), "{config:?}: {found:?}");
-        }
-        Ok(())
+    /// Nothing is wrong once everything has settled, seen from either side.
+    pub(super) fn well(&self, config: &Path) -> anyhow::Result<()> {
+        let mut last = Vec::new();
+        let well = wait_for("all to be well", SOON, || {
+            last = [None, Some(config)].map(|config| findings(&self.told(config))).concat();
+            Ok(last.is_empty().then_some(()))
+        });
+        well.with_context(|| format!("{last:?}"))
     }
 }
 

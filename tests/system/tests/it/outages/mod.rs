@@ -153,7 +153,7 @@ fn assert_away(what: &str, answer: &Answer) {
 /// Prints what a bound was measured as, and insists on it with room for a busy machine.
 fn assert_in_time(what: &str, took: Duration) {
     println!("{what}: at most {took:?}");
-    assert!(took < ANSWERED * 2, "{what}: {took:?}");
+    assert!(took < ANSWERED * 5, "{what}: {took:?}");
 }
 
 fn with_nats(stores: Stores, nats: &Nats) -> Stores {

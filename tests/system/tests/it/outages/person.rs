@@ -79,7 +79,8 @@ impl Person {
     }
 
     pub fn ask(&self) -> anyhow::Result<Answer> {
-        let body = json!({"query": "SELECT pid FROM processes"});
+        // Longer than any outage here: it is to be answered after it.
+        let body = json!({"query": "SELECT pid FROM processes", "timeout_seconds": 600});
         self.call(Method::POST, "/v1/queries", Some(&body))
     }
 

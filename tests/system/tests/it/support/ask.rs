@@ -27,7 +27,11 @@ impl Told {
     pub fn by(mut command: Command, input: &str) -> anyhow::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("start muster")?;
-        child.stdin.take().context("standard input")?.write_all(input.as_bytes())?;
+        match child.stdin.take().context("standard input")?.write_all(input.as_bytes()) {
+            // It ended without reading, which its exit tells.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            written => written?,
+        }
         let out = drain(child.stdout.take().context("standard output")?);
         let err = drain(child.stderr.take().context("standard error")?);
         let ended = wait_for("the command to end", SOON, || Ok(child.try_wait()?));
