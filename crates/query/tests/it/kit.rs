@@ -246,8 +246,8 @@ impl World {
     pub async fn end(&self, hunt: HuntNo, state: &str) {
         let mut tx = self.temp.catalog.begin(Priority::Api).await.unwrap();
         let change = tx.bump("hunt").await.unwrap();
-        // Long enough ago for all that was on its way to be known.
-        let at = Timestamp(NOW.0 - 10_000_000);
+        // Long enough ago for all that was on its way to be known, and for what ran to be given up.
+        let at = NOW.minus(std::time::Duration::from_secs(24 * 3600));
         tx.execute(&END_HUNT, args![hunt, state, at, change]).await.unwrap();
         tx.commit().await.unwrap();
     }
