@@ -115,6 +115,9 @@ impl Evaluator {
 
     async fn group(&self, rules: &[Rule]) -> Result<bool, Error> {
         let Some(first) = rules.first() else { return Ok(false) };
+        // What is asked under a lease is written under that one: this process may lose it, stand still, and
+        // have it anew before it writes, and another has written meanwhile.
+        let Some(epoch) = self.leases.borrow().epoch(PARTITION) else { return Ok(false) };
         // A refreshed directory, so that what is written is the difference to what is there.
         let snapshot = self.directory.refresh().await?;
         let answers = match self.ask.access(first.org, first.owner_no).await {
@@ -126,8 +129,9 @@ impl Evaluator {
         };
         let mut changed = false;
         for (rule, answer) in rules.iter().zip(answers) {
-            // A lease that ran out while a query did is another's by now.
-            let Some(epoch) = self.leases.borrow().epoch(PARTITION) else { return Ok(changed) };
+            if self.leases.borrow().epoch(PARTITION) != Some(epoch) {
+                return Ok(changed);
+            }
             let now = self.clock.now();
             match answer {
                 Ok(new) => {

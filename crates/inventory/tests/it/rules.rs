@@ -22,6 +22,8 @@ struct Answers {
     known: Mutex<HashMap<String, Result<Vec<i64>, AskError>>>,
     owner_gone: Mutex<bool>,
     asked: Mutex<usize>,
+    /// Before the first answer another instance asks and writes, and the lease comes back with this epoch.
+    meanwhile: Mutex<Option<(Evaluator, watch::Sender<Held>, u64)>>,
 }
 
 impl Answers {
@@ -41,6 +43,11 @@ impl Ask for Answers {
 
     async fn pairs(&self, _: &Access, sql: &str, _: u64) -> Result<Vec<(i64, i64)>, AskError> {
         *self.asked.lock() += 1;
+        let meanwhile = self.meanwhile.lock().take();
+        if let Some((other, lease, epoch)) = meanwhile {
+            other.evaluate().await.unwrap();
+            lease.send_replace(held(epoch));
+        }
         let mut pairs = Vec::new();
         let parts = sql.split("\nUNION ALL\n").enumerate();
         for (n, part) in parts {
@@ -54,9 +61,16 @@ impl Ask for Answers {
     }
 }
 
-fn evaluator(world: &World, ask: &Arc<Answers>, epoch: u64) -> Evaluator {
+fn held(epoch: u64) -> Held {
     let valid_until = Instant::now() + Duration::from_secs(600);
-    let held = Held { epochs: [(0, Epoch(epoch))].into(), valid_until };
+    Held { epochs: [(0, Epoch(epoch))].into(), valid_until }
+}
+
+fn evaluator(world: &World, ask: &Arc<Answers>, epoch: u64) -> Evaluator {
+    evaluator_under(world, ask, watch::channel(held(epoch)).1)
+}
+
+fn evaluator_under(world: &World, ask: &Arc<Answers>, leases: watch::Receiver<Held>) -> Evaluator {
     let ask: Arc<dyn Ask> = ask.clone();
     Evaluator::new(
         world.catalog.clone(),
@@ -64,7 +78,7 @@ fn evaluator(world: &World, ask: &Arc<Answers>, epoch: u64) -> Evaluator {
         world.directory.clone(),
         world.clock.clone(),
         ask,
-        watch::channel(held).1,
+        leases,
     )
 }
 
@@ -167,6 +181,33 @@ async fn a_former_holder_and_a_former_text_change_nothing() {
     ask.put("SELECT 1", Ok(vec![]));
     evaluator(&world, &ask, 7).evaluate().await.unwrap();
     assert_eq!(members(&world, "l").await, [1], "members stay when the rule goes");
+}
+
+/// Found by the test that stops a scheduler: it had its lease back before it wrote.
+#[tokio::test]
+async fn an_old_answer_is_not_written_under_a_new_lease() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let world = World::on(temp).await;
+        for name in ["a", "b"] {
+            world.agent(name, "linux").await;
+        }
+        world.label("found", &[]).await;
+        set(&world, "found", "SELECT found").await;
+        let (old, new) = (Arc::new(Answers::default()), Arc::new(Answers::default()));
+        old.put("SELECT found", Ok(vec![1]));
+        new.put("SELECT found", Ok(vec![1, 2]));
+        let (lease, leases) = watch::channel(held(1));
+        let stopped = evaluator_under(&world, &old, leases);
+        *old.meanwhile.lock() = Some((evaluator(&world, &new, 2), lease, 3));
+        stopped.evaluate().await.unwrap();
+        assert_eq!(members(&world, "found").await, [1, 2]);
+        let label = rule_of(&world, "found").await.label_no;
+        let history = rule::history(&world.catalog, label, i64::MAX, 10).await.unwrap();
+        assert_eq!(history.len(), 1, "{history:?}");
+        // Under the new lease it asks anew.
+        stopped.evaluate().await.unwrap();
+        assert_eq!(members(&world, "found").await, [1]);
+    }
 }
 
 #[tokio::test]
