@@ -90,7 +90,9 @@ async fn no_acknowledged_write_is_lost() {
         });
     }
     // In the middle of their work.
+    let began = Instant::now();
     while committed.load(Ordering::Relaxed) <= 20 {
+        assert!(began.elapsed() < Duration::from_secs(60), "they get nowhere");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -130,7 +132,6 @@ async fn no_acknowledged_write_is_lost() {
         promoted.duration_since(died),
         recovered.duration_since(promoted)
     );
-    assert!(kept.len() > 20, "{} acknowledged", kept.len());
     catalog.close().await;
 }
 

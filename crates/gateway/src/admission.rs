@@ -194,6 +194,13 @@ impl Admissions {
         }
     }
 
+    /// Whether half of the byte budget is free: as long as it is, messages may be kept for what they wait
+    /// for, and everybody else has room.
+    #[must_use]
+    pub fn is_half_free(&self) -> bool {
+        self.budget.used() <= self.options.budget_bytes as usize / 2
+    }
+
     /// The byte budget, for those that read large messages.
     #[must_use]
     pub fn budget(&self) -> Budget {

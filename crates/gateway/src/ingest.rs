@@ -117,9 +117,10 @@ impl Ingest {
     }
 
     /// As [`append`](Self::append), for a protocol whose repeats the fold removes by their numbers: what
-    /// cannot be stored now is tried again until about `patience` after the first time. Nothing later
-    /// of this agent may be appended meanwhile. What is full is refused at once: it does not pass in
-    /// seconds, and the messages would take up memory meanwhile.
+    /// cannot be stored now is tried again until about `patience` after the first time (the last try may
+    /// end later), as long as `may_wait` says so, which is asked before each pause: the messages take up
+    /// memory meanwhile. Nothing later of this agent may be appended until it is over. A stream that is
+    /// full is no reason to wait: it does not pass in seconds.
     ///
     /// # Errors
     /// [`Refused`]: close the connection.
@@ -131,6 +132,7 @@ impl Ingest {
         agent: AgentRef,
         messages: Vec<Message>,
         patience: Duration,
+        may_wait: impl Fn() -> bool,
     ) -> Result<Vec<Pos>, Refused> {
         let records = self.records(agent, messages).await?;
         let give_up = Instant::now() + patience;
@@ -142,7 +144,9 @@ impl Ingest {
                     self.metrics.appended.add(records.len() as u64);
                     return Ok(positions);
                 }
-                Err(AppendError::Unavailable(_)) if Instant::now() + pause < give_up => {
+                Err(AppendError::Unavailable(_))
+                    if Instant::now() + pause < give_up && may_wait() =>
+                {
                     self.metrics.append_retries.inc();
                     // Spread: what failed for one failed for all who waited with it.
                     let part = rand::random_range(0.5..1.0);

@@ -1,6 +1,7 @@
 //! A connection to NATS that is cut in silence: what was refused meanwhile must not come after what
 //! was stored instead of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use muster_stream::conformance::{content, record};
 use muster_stream::jetstream::{JetStream, JetStreamOptions};
 use muster_stream::{AppendError, Stream};
 use muster_testkit::Nats;
-use muster_types::Pos;
+use muster_types::{Pos, Record};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -66,9 +67,14 @@ async fn open(url: &str, nats: &Nats) -> Arc<JetStream> {
     JetStream::open(JetStreamOptions { replicas, ..options }).await.unwrap()
 }
 
-/// All there is, and it is so many. Who insists may have been stored the first time too, when the servers
-/// were slow to say so: then the repeat stands right behind it, and counts as one with it.
+/// All there is, and it is so many.
 async fn contents(stream: &JetStream, count: usize) -> Vec<String> {
+    contents_but(stream, count, &BTreeSet::new()).await
+}
+
+/// The same without repeats of those whose first append was refused: it may have been stored all the same,
+/// when the servers were slow to say so.
+async fn contents_but(stream: &JetStream, count: usize, refused: &BTreeSet<String>) -> Vec<String> {
     let shard = record(1, "").shard();
     let mut reader = stream.reader(vec![(shard, Pos(0))]).await.unwrap();
     let mut all: Vec<String> = Vec::new();
@@ -77,8 +83,11 @@ async fn contents(stream: &JetStream, count: usize) -> Vec<String> {
         let next = tokio::time::timeout(Duration::from_millis(wait), reader.next(1 << 20));
         let Ok(more) = next.await else { break };
         let text = |entry| String::from_utf8_lossy(&content(entry)).into_owned();
-        all.extend(more.unwrap().iter().map(text));
-        all.dedup();
+        for text in more.unwrap().iter().map(text) {
+            if !(refused.contains(&text) && all.contains(&text)) {
+                all.push(text);
+            }
+        }
     }
     assert_eq!(all.len(), count, "{all:?}");
     all
@@ -135,13 +144,64 @@ async fn instances_that_write_to_one_shard_of_a_cluster_get_along() {
     get_along(&Nats::cluster().unwrap()).await;
 }
 
-/// Appends until it works, as an agent does: a new cluster may still choose its leaders.
-async fn insist(stream: &JetStream, text: &str) {
+/// Appends until it works, as an agent does: a new cluster may still choose its leaders. Whether it was
+/// refused before.
+async fn insist(stream: &JetStream, text: &str) -> bool {
+    insist_all(stream, vec![record(1, text)]).await
+}
+
+async fn insist_all(stream: &JetStream, records: Vec<Record>) -> bool {
     let begun = tokio::time::Instant::now();
-    while let Err(error) = stream.append(vec![record(1, text)]).await {
+    let mut refused = false;
+    while let Err(error) = stream.append(records.clone()).await {
         assert!(begun.elapsed() < Duration::from_secs(40), "{error}");
+        refused = true;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    refused
+}
+
+/// What several instances append to one shard in several lines each, every append in two messages, comes in
+/// the order of each line and once.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_rivals_keep_their_order_though_messages_meet() {
+    const EACH: usize = 12;
+    const PARTS: usize = 3;
+    let nats = Nats::start().unwrap();
+    let url = nats.url();
+    let streams = [open(&url, &nats).await, open(&url, &nats).await, open(&url, &nats).await];
+    let filling = "x".repeat(100 << 10);
+    let lines = (0..9).map(|line| {
+        let (stream, filling) = (&streams[line % 3], &filling);
+        async move {
+            let mut refused = BTreeSet::new();
+            for number in 0..EACH {
+                let texts: Vec<String> =
+                    (0..PARTS).map(|part| format!("{line} {number:02} {part} {filling}")).collect();
+                let records = texts.iter().map(|text| record(1, text)).collect();
+                if insist_all(stream, records).await {
+                    refused.extend(texts);
+                }
+            }
+            refused
+        }
+    });
+    let refused: BTreeSet<String> =
+        futures_util::future::join_all(lines).await.into_iter().flatten().collect();
+    let read = contents_but(&streams[0], 9 * EACH * PARTS, &refused).await;
+    for line in 0..9 {
+        let own: Vec<&String> =
+            read.iter().filter(|text| text.starts_with(&format!("{line} "))).collect();
+        assert_eq!(own.len(), EACH * PARTS);
+        assert!(own.is_sorted(), "line {line}");
+    }
+    let conflicts = streams.iter().map(|stream| conflicts(stream)).sum::<u64>();
+    println!("{conflicts} messages met another, {} records were refused first", refused.len());
+    assert!(conflicts > 0);
+}
+
+fn conflicts(stream: &JetStream) -> u64 {
+    stream.metrics().conflicts.load(std::sync::atomic::Ordering::Relaxed)
 }
 
 async fn get_along(nats: &Nats) {
@@ -149,22 +209,23 @@ async fn get_along(nats: &Nats) {
     let url = nats.url();
     let streams = [open(&url, nats).await, open(&url, nats).await, open(&url, nats).await];
     let writers = streams.iter().enumerate().map(|(writer, stream)| async move {
+        let mut refused = BTreeSet::new();
         for number in 0..EACH {
             let text = format!("{writer} {number:03}");
-            insist(stream, &text).await;
+            if insist(stream, &text).await {
+                refused.insert(text);
+            }
         }
+        refused
     });
-    futures_util::future::join_all(writers).await;
-    let read = contents(&streams[0], EACH * streams.len()).await;
+    let refused = futures_util::future::join_all(writers).await.into_iter().flatten().collect();
+    let read = contents_but(&streams[0], EACH * streams.len(), &refused).await;
     for writer in 0..streams.len() {
         let own: Vec<&String> =
             read.iter().filter(|text| text.starts_with(&writer.to_string())).collect();
         assert_eq!(own.len(), EACH);
         assert!(own.is_sorted());
     }
-    let conflicts = |stream: &Arc<JetStream>| {
-        stream.metrics().conflicts.load(std::sync::atomic::Ordering::Relaxed)
-    };
-    println!("sent again: {:?}", streams.each_ref().map(conflicts));
-    assert!(streams.iter().map(conflicts).sum::<u64>() > 0);
+    println!("sent again: {:?}", streams.each_ref().map(|stream| conflicts(stream)));
+    assert!(streams.iter().map(|stream| conflicts(stream)).sum::<u64>() > 0);
 }

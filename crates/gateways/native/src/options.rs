@@ -20,7 +20,8 @@ pub struct Options {
     /// Batches an agent may send ahead of their acknowledgement.
     pub batches_in_flight: usize,
     /// How long batches that cannot be stored now are tried again before the link ends: to come again
-    /// costs a handshake, and the instances beside this one most likely see the same.
+    /// costs a handshake, and the instances beside this one most likely see the same. Shorter when half
+    /// of the byte budget is used.
     pub append_patience: Duration,
     /// How far the clock of an enrolling machine may be off.
     pub clock_skew_max: Duration,

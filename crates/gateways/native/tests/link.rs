@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_codec_native::{AgentFrame, Batch, ServerFrame};
-use muster_gateway::Refusal;
+use muster_gateway::{Budget, Refusal};
 use muster_gateway_native::Options;
 use muster_stream::AppendError;
 use muster_types::{AgentNo, Class, Delta, Fact, HuntNo, RowFormat, Rows, Spent, TaskEnd, TaskId};
@@ -185,14 +185,30 @@ async fn what_cannot_be_stored_now_is_tried_again_on_its_link_and_nothing_overta
     for seq in 1..4 {
         link.batch(seq, small()).await;
     }
-    while rig.metrics.append_retries.get() < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(rig.stream.entries(agent.no.shard()).is_empty());
+    until("it is tried again", || rig.metrics.append_retries.get() >= 2).await;
+    // Those that came meanwhile would be stored now, if they were not kept behind the first.
     rig.stream.refuse(None);
     link.acked(3).await;
-    assert_eq!(rig.stream.entries(agent.no.shard()).len(), 3);
+    let stored = rig.stream.entries(agent.no.shard());
+    let seqs: Vec<u64> = stored
+        .iter()
+        .map(|entry| Batch::decode(wire(&entry.record).unwrap()).unwrap().seq)
+        .collect();
+    assert_eq!(seqs, [1, 2, 3]);
     assert_eq!(rig.metrics.refusals(Refusal::StreamUnavailable), 0);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn while_memory_is_short_what_cannot_be_stored_ends_the_link_at_once() {
+    let rig = Rig::start().await;
+    let agent = rig.enrol().await;
+    let mut link = rig.connect(&agent).await;
+    let _others = rig.admissions.budget().take(Budget::DEFAULT_BYTES as usize / 2 + 1).await;
+    rig.stream.refuse(Some(AppendError::Unavailable("the servers are away".to_owned())));
+    link.batch(1, small()).await;
+    let Some(ServerFrame::Nack(_)) = link.next().await else { panic!("a nack comes") };
+    assert_eq!(rig.metrics.append_retries.get(), 0);
     rig.stop().await;
 }
 

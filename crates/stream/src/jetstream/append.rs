@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::layout::RECORDS_MAX;
 use super::message::Frames;
 use super::metrics::Metrics;
-use super::sender::{Chunk, Moment, PACK_BYTES};
+use super::sender::{Chunk, Moment, PACK_BYTES, refuse_closed};
 use super::shared::{QUEUE_KIB, Shared};
 use crate::{AppendError, quota};
 
@@ -73,7 +73,7 @@ async fn try_append(shared: &Arc<Shared>, records: &[Record]) -> Result<Vec<Pos>
             waiting.push((places, answer));
             next = parts.next_if(|part| part.shard == shard);
         }
-        shared.queues[shard.index()].push(chunks);
+        refuse_closed(shared, shared.queues[shard.index()].push(chunks));
     }
 
     let mut positions = vec![Pos(0); records.len()];
@@ -106,7 +106,8 @@ async fn room(shared: &Shared, bytes: usize) -> Result<OwnedSemaphorePermit, App
     // One that is larger than the queue has it alone.
     let kib = u32::try_from(bytes.div_ceil(1024).min(QUEUE_KIB)).unwrap_or(u32::MAX);
     let permit = timeout(ROOM_WAIT, shared.room.clone().acquire_many_owned(kib)).await;
-    permit.ok().and_then(Result::ok).ok_or_else(quota::full)
+    let crowded = || AppendError::Unavailable("too much waits for NATS".to_owned());
+    permit.ok().and_then(Result::ok).ok_or_else(crowded)
 }
 
 /// Encodes by shard, into parts of at most about [`PACK_BYTES`], a larger record alone. Parts of one

@@ -90,13 +90,22 @@ impl Moment {
 #[derive(Default)]
 pub(super) struct Queue {
     chunks: Mutex<VecDeque<Chunk>>,
+    /// Set under the lock once nobody takes from it any more.
+    is_closed: AtomicBool,
     more: Notify,
 }
 
 impl Queue {
-    pub(super) fn push(&self, chunks: Vec<Chunk>) {
-        self.chunks.lock().extend(chunks);
+    /// Queues them all; when the sender has ended they come back.
+    pub(super) fn push(&self, new: Vec<Chunk>) -> Vec<Chunk> {
+        let mut chunks = self.chunks.lock();
+        if self.is_closed.load(Ordering::Relaxed) {
+            return new;
+        }
+        chunks.extend(new);
+        drop(chunks);
         self.more.notify_one();
+        Vec::new()
     }
 
     /// What goes into the next message, in order.
@@ -127,6 +136,13 @@ impl Queue {
     fn take_all(&self) -> Vec<Chunk> {
         self.chunks.lock().drain(..).collect()
     }
+
+    /// The rest; nothing is taken in from now on.
+    fn close(&self) -> Vec<Chunk> {
+        let mut chunks = self.chunks.lock();
+        self.is_closed.store(true, Ordering::Relaxed);
+        chunks.drain(..).collect()
+    }
 }
 
 /// Sends for one shard until `stop`; what is queued then is refused.
@@ -146,9 +162,7 @@ pub(super) async fn run(shared: Arc<Shared>, shard: Shard, stop: CancellationTok
             send(&shared, &mut line, chunks).await;
         }
     }
-    for chunk in queue.take_all() {
-        refuse(&shared, chunk, &AppendError::Unavailable("the stream is closed".to_owned()));
-    }
+    refuse_closed(&shared, queue.close());
 }
 
 /// What the sender of a shard knows.
@@ -216,6 +230,12 @@ async fn send(shared: &Shared, line: &mut Line, taken: Vec<Chunk>) {
             }
         }
     }
+}
+
+/// Refuses what came too late for its sender.
+pub(super) fn refuse_closed(shared: &Shared, chunks: Vec<Chunk>) {
+    let closed = AppendError::Unavailable("the stream is closed".to_owned());
+    chunks.into_iter().for_each(|chunk| refuse(shared, chunk, &closed));
 }
 
 fn refuse(shared: &Shared, chunk: Chunk, error: &AppendError) {

@@ -140,7 +140,7 @@ fn a_task_reaches_an_agent_of_another_instance_soon_and_without_hints_in_five_se
     // Five seconds are promised, and 50 ms from the request with hints, on an idle machine with
     // optimised code; here are both beside each other.
     ensure!(at(&healed, 1.0) < 15_000.0, "{healed:?}");
-    ensure!(at(&accepted, 0.5) < at(&healed, 0.5), "hints are no quicker than looking");
+    ensure!(at(&accepted, 0.5) * 2.0 < at(&healed, 0.5), "hints are no quicker than looking");
     yard.mend_bus()
 }
 

@@ -247,6 +247,7 @@ impl Pump<'_> {
         let group = std::mem::take(&mut self.pending);
         let (ingest, agent) = (self.state.ingest.clone(), self.session.agent);
         let patience = self.state.options.append_patience;
+        let admissions = self.state.admissions.clone();
         self.appending = Some(Box::pin(async move {
             let mut done = Appended { acks: Vec::new(), ended: Vec::new() };
             let mut messages = Vec::with_capacity(group.len());
@@ -260,7 +261,8 @@ impl Pump<'_> {
                     _ => done.acks.push(ack),
                 }
             }
-            ingest.append_patiently(agent, messages, patience).await?;
+            let may_wait = || admissions.is_half_free();
+            ingest.append_patiently(agent, messages, patience, may_wait).await?;
             drop(budget);
             Ok(done)
         }));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 use muster_testkit::{Nats, S3};
 
-use super::{Site, assert_away, assert_in_time, long, with_nats};
+use super::{Site, assert_away, assert_in_time, assert_people_in_time, long, with_nats};
 
 #[test]
 fn the_archive_is_stopped() -> anyhow::Result<()> {
@@ -28,7 +28,7 @@ fn the_archive_is_stopped() -> anyhow::Result<()> {
     while began.elapsed() < long() {
         for (what, answer) in site.person.all()? {
             assert!(answer.status < 300 || what == "sql", "{what}: {answer:?}");
-            assert_in_time(what, answer.took);
+            assert_people_in_time(what, answer.took);
         }
         assert_in_time("an agent is answered", site.osquery.check_in()?);
         let (taken, took) = site.osquery.log()?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use muster_testkit::{Nats, SkewedClock};
 
-use super::{Site, assert_away, assert_in_time, long, with_nats};
+use super::{Site, assert_away, assert_in_time, assert_people_in_time, long, with_nats};
 
 /// Half an hour, by the wall clock of the server.
 const HALF_AN_HOUR: i64 = 1800;
@@ -28,7 +28,7 @@ fn during(site: &mut Site, time: Duration) -> anyhow::Result<()> {
     site.native_comes_again()?;
     site.shows_its_page()?;
     site.is_alive()?;
-    assert_in_time("people are told", people);
+    assert_people_in_time("people are told", people);
     assert_in_time("agents are answered", agents);
     Ok(())
 }

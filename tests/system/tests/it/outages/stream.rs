@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use muster_testkit::{Nats, wait_for};
 
-use super::{Site, assert_in_time, long, with_nats};
+use super::{Site, assert_in_time, assert_people_in_time, long, with_nats};
 use crate::support::SOON;
 
 #[test]
@@ -20,7 +20,7 @@ fn the_stream_does_not_answer() -> anyhow::Result<()> {
     while began.elapsed() < long() {
         for (what, answer) in site.person.all()? {
             assert!(answer.status < 300 || what == "sql", "{what}: {answer:?}");
-            assert_in_time(what, answer.took);
+            assert_people_in_time(what, answer.took);
             asked.extend(answer.body["no"].as_u64().filter(|_| what != "list"));
         }
         agents = agents.max(site.osquery.check_in()?);
