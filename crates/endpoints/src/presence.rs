@@ -190,7 +190,8 @@ impl Presence {
     }
 
     /// Publishes arrivals, writes this instance's blocks twice a minute and at the end, and reads the
-    /// others' every 15 seconds, until `shutdown`.
+    /// others' every 15 seconds, until `shutdown`. At the start, and when it may have missed hints, it asks
+    /// the others who came to them since they wrote theirs.
     pub async fn run(
         &self,
         catalog: Catalog,

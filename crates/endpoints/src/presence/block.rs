@@ -35,6 +35,14 @@ impl Block {
         self.0[at..at + 4].copy_from_slice(&seconds.to_le_bytes());
     }
 
+    /// When an agent of this block's shard was seen, in seconds since 1970; zero for never.
+    #[must_use]
+    pub fn seen(&self, agent: AgentNo) -> u32 {
+        let at = agent.local() as usize * 4;
+        let bytes = self.0.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_le_bytes)
+    }
+
     /// The agents that were ever seen, and when, in seconds since 1970.
     pub fn iter(&self, shard: Shard) -> impl Iterator<Item = (AgentNo, u32)> + '_ {
         let entries = self.0.as_chunks::<4>().0.iter().zip(0u32..);
@@ -45,7 +53,8 @@ impl Block {
     }
 }
 
-/// Who came and who left at one instance: the content of a presence hint.
+/// Who came and who left at one instance: the content of a presence hint. With nobody in it, it asks all
+/// others who came to them lately.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Moves {
     pub(super) instance: InstanceId,
@@ -97,6 +106,7 @@ mod tests {
         block.set(AgentNo(67), 40);
         let read = Block::from_bytes([block.as_bytes(), &[1, 2]].concat());
         assert_eq!(read.iter(shard).collect::<Vec<_>>(), [(AgentNo(67), 40), (AgentNo(131), 50)]);
+        assert_eq!([3, 67, 131, 195].map(|no| read.seen(AgentNo(no))), [0, 40, 50, 0]);
 
         let moves = Moves {
             instance: InstanceId(Uuid::from_u128(7)),

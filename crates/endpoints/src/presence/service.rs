@@ -7,17 +7,19 @@ use std::time::Duration;
 use muster_bus::{Bus, Hint, Topic};
 use muster_catalog::{Catalog, Error, Priority, args};
 use muster_types::{AgentNo, InstanceId, SHARDS, Shard, Timestamp};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, MOVES_MAX, Moves};
-use super::{FRESH, Inner, seconds};
+use super::{FRESH, Inner, is_fresh, seconds};
 
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 const READ_EVERY: Duration = Duration::from_secs(15);
 const FOLD_EVERY: Duration = Duration::from_secs(3_600);
 /// Arrivals are collected this long before they are told.
 const GATHER: Duration = Duration::from_millis(10);
+/// Questions for who is there, and answers to them, are at least this far apart.
+const ASKED_APART: Duration = Duration::from_secs(1);
 /// Blocks of an instance that has been silent for so long are folded and dropped.
 const DEAD_AFTER: Duration = Duration::from_secs(24 * 3_600);
 /// Agents in one statement of the fold.
@@ -63,6 +65,34 @@ struct Memory {
     left: HashMap<AgentNo, u32>,
 }
 
+/// Something that is done as soon as it is asked for, but not more often than [`ASKED_APART`].
+struct Paced {
+    due: Option<Instant>,
+    earliest: Instant,
+}
+
+impl Paced {
+    fn new() -> Self {
+        Self { due: None, earliest: Instant::now() }
+    }
+
+    fn ask(&mut self) {
+        let at = self.earliest.max(Instant::now());
+        self.due.get_or_insert(at);
+    }
+
+    /// Waits until it is to be done; for ever when it was not asked for.
+    ///
+    /// # Cancel safety
+    /// Safe: it stays asked for.
+    async fn turn(&mut self) {
+        let Some(due) = self.due else { return std::future::pending().await };
+        sleep_until(due).await;
+        self.due = None;
+        self.earliest = Instant::now() + ASKED_APART;
+    }
+}
+
 pub(super) async fn run(
     inner: &Inner,
     catalog: &Catalog,
@@ -71,6 +101,9 @@ pub(super) async fn run(
 ) {
     let mut memory = Memory::default();
     let mut hints = bus.subscribe(&[Topic::Presence]);
+    let (mut question, mut answer) = (Paced::new(), Paced::new());
+    // Who came within the last half minute is in no block yet.
+    question.ask();
     let (mut flush, mut read, mut fold) =
         (interval(FLUSH_EVERY), interval(READ_EVERY), interval(FOLD_EVERY));
     for ticks in [&mut flush, &mut read, &mut fold] {
@@ -86,12 +119,26 @@ pub(super) async fn run(
             }
             hint = hints.next() => match hint {
                 Some(Hint::Message(_, content)) => {
-                    hear_moves(inner, &mut memory, content);
+                    if hear_moves(inner, &mut memory, content) {
+                        answer.ask();
+                    }
                     Ok(())
                 }
-                Some(Hint::Gap) => refresh(inner, catalog, &mut memory).await,
+                Some(Hint::Gap) => {
+                    question.ask();
+                    refresh(inner, catalog, &mut memory).await
+                }
                 None => break,
             },
+            () = question.turn() => {
+                let nobody = Moves { instance: inner.me, arrived: Vec::new(), left: Vec::new() };
+                bus.publish(Topic::Presence, nobody.encode());
+                Ok(())
+            }
+            () = answer.turn() => {
+                tell(inner, bus, &unwritten(inner, &memory), &[]);
+                Ok(())
+            }
             _ = read.tick() => refresh(inner, catalog, &mut memory).await,
             _ = flush.tick() => write_blocks(inner, catalog, &mut memory).await,
             _ = fold.tick() => fold_all(inner, catalog).await,
@@ -108,20 +155,45 @@ pub(super) async fn run(
 /// Publishes who came and left since the last time.
 fn tell_moves(inner: &Inner, bus: &dyn Bus) {
     let moves: Vec<_> = inner.moves.lock().drain().collect();
-    for part in moves.chunks(MOVES_MAX) {
-        let who = |wanted: bool| {
-            let these = part.iter().filter(|(_, arrived)| *arrived == wanted);
-            these.map(|(agent, _)| *agent).collect()
-        };
-        let moves = Moves { instance: inner.me, arrived: who(true), left: who(false) };
-        bus.publish(Topic::Presence, moves.encode());
-    }
+    let who = |wanted: bool| -> Vec<_> {
+        let these = moves.iter().filter(|(_, arrived)| *arrived == wanted);
+        these.map(|(agent, _)| *agent).collect()
+    };
+    tell(inner, bus, &who(true), &who(false));
 }
 
-fn hear_moves(inner: &Inner, memory: &mut Memory, content: bytes::Bytes) {
-    let Some(moves) = Moves::decode(content) else { return };
+fn tell(inner: &Inner, bus: &dyn Bus, arrived: &[AgentNo], left: &[AgentNo]) {
+    let publish = |arrived: &[AgentNo], left: &[AgentNo]| {
+        let moves = Moves { instance: inner.me, arrived: arrived.into(), left: left.into() };
+        bus.publish(Topic::Presence, moves.encode());
+    };
+    arrived.chunks(MOVES_MAX).for_each(|arrived| publish(arrived, &[]));
+    left.chunks(MOVES_MAX).for_each(|left| publish(&[], left));
+}
+
+/// Who is here and not in the blocks that others can read, or too long ago for them.
+fn unwritten(inner: &Inner, memory: &Memory) -> Vec<AgentNo> {
+    let now = seconds(inner.clock.now());
+    let is_written = |agent: AgentNo| {
+        let seen = memory.written.get(&agent.shard()).map_or(0, |block| block.seen(agent));
+        now.saturating_sub(seen) <= FRESH.as_secs() as u32 / 2
+    };
+    let here = inner.slots.iter().filter(|(_, slot)| {
+        let polled = is_fresh(slot.here.load(Ordering::Relaxed), now);
+        slot.is_linked() || (polled && !slot.left.load(Ordering::Relaxed))
+    });
+    here.map(|(no, _)| AgentNo(no)).filter(|agent| !is_written(*agent)).collect()
+}
+
+/// Takes in who came and left elsewhere. Whether it is a question instead: nobody is in it, and an
+/// instance that has just begun to listen asks who came lately.
+fn hear_moves(inner: &Inner, memory: &mut Memory, content: bytes::Bytes) -> bool {
+    let Some(moves) = Moves::decode(content) else { return false };
     if moves.instance == inner.me {
-        return;
+        return false;
+    }
+    if moves.arrived.is_empty() && moves.left.is_empty() {
+        return true;
     }
     let now = seconds(inner.clock.now());
     let fresh = FRESH.as_secs() as u32;
@@ -142,6 +214,7 @@ fn hear_moves(inner: &Inner, memory: &mut Memory, content: bytes::Bytes) {
     if !moves.arrived.is_empty() {
         inner.arrivals.send_modify(|count| *count = count.wrapping_add(1));
     }
+    false
 }
 
 async fn refresh(inner: &Inner, catalog: &Catalog, memory: &mut Memory) -> Result<(), Error> {
