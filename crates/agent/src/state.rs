@@ -10,6 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use muster_types::AgentNo;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// How long it waits for the data folder: a process that was killed may live on for a moment, in a child
@@ -103,7 +104,10 @@ impl State {
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let lock = options.open(dir.join("lock"))?;
         let deadline = Instant::now() + LOCK_WAIT;
-        while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        while let Err(error) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            if ![Errno::WOULDBLOCK, Errno::INTR].contains(&error) {
+                return Err(error.into());
+            }
             if Instant::now() >= deadline {
                 return Err(io::Error::other("another agent is using this data folder"));
             }

@@ -72,3 +72,29 @@ async fn who_starts_later_knows_at_once_who_has_just_come() {
         instance.shutdown.cancel();
     }
 }
+
+/// An agent has come here before the instance it was linked to knows that its link is dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_moved_stays_online_although_its_old_link_ends_later() {
+    let temp = TempCatalog::sqlite().await.unwrap();
+    let bus = LocalBus::new(1_024);
+    let (old, new, third) =
+        (start(&temp, &bus, 1).await, start(&temp, &bus, 2).await, start(&temp, &bus, 3).await);
+    let agent = AgentNo(7);
+    old.presence.connected(agent);
+    until("it to be known", || {
+        new.presence.is_elsewhere(agent) && third.presence.is_elsewhere(agent)
+    })
+    .await;
+    new.presence.connected(agent);
+    until("its move to be known", || old.presence.is_elsewhere(agent)).await;
+    old.presence.disconnected(agent);
+    // It is told that it left the one, and then that it is at the other.
+    until("its leave to be known", || !new.presence.is_elsewhere(agent)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    until("it to be online", || third.presence.is_elsewhere(agent)).await;
+    assert!(old.presence.is_online(agent));
+    for instance in [old, new, third] {
+        instance.shutdown.cancel();
+    }
+}

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::block::{Block, MOVES_MAX, Moves};
-use super::{FRESH, Inner, is_fresh, seconds};
+use super::{FRESH, Inner, Slot, seconds};
 
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 const READ_EVERY: Duration = Duration::from_secs(15);
@@ -133,6 +133,8 @@ pub(super) async fn run(
             () = question.turn() => {
                 let nobody = Moves { instance: inner.me, arrived: Vec::new(), left: Vec::new() };
                 bus.publish(Topic::Presence, nobody.encode());
+                // Whom another had written just before it heard this it leaves out of its answer.
+                read.reset_after(ASKED_APART * 2);
                 Ok(())
             }
             () = answer.turn() => {
@@ -171,18 +173,21 @@ fn tell(inner: &Inner, bus: &dyn Bus, arrived: &[AgentNo], left: &[AgentNo]) {
     left.chunks(MOVES_MAX).for_each(|left| publish(&[], left));
 }
 
-/// Who is here and not in the blocks that others can read, or too long ago for them.
+/// Who is here, or polled lately, and is not in the blocks that others can read, or too long ago for them.
 fn unwritten(inner: &Inner, memory: &Memory) -> Vec<AgentNo> {
     let now = seconds(inner.clock.now());
-    let is_written = |agent: AgentNo| {
-        let seen = memory.written.get(&agent.shard()).map_or(0, |block| block.seen(agent));
-        now.saturating_sub(seen) <= FRESH.as_secs() as u32 / 2
+    let is_late = |seen: u32| now.saturating_sub(seen) > FRESH.as_secs() as u32 / 2;
+    let is_told = |agent: AgentNo, slot: &Slot| {
+        let here = slot.here.load(Ordering::Relaxed);
+        let polled = !is_late(here) && !slot.left.load(Ordering::Relaxed);
+        if !slot.is_linked() && !polled {
+            return false;
+        }
+        let written = memory.written.get(&agent.shard()).map_or(0, |block| block.seen(agent));
+        is_late(written)
     };
-    let here = inner.slots.iter().filter(|(_, slot)| {
-        let polled = is_fresh(slot.here.load(Ordering::Relaxed), now);
-        slot.is_linked() || (polled && !slot.left.load(Ordering::Relaxed))
-    });
-    here.map(|(no, _)| AgentNo(no)).filter(|agent| !is_written(*agent)).collect()
+    let slots = inner.slots.iter().map(|(no, slot)| (AgentNo(no), slot));
+    slots.filter(|(agent, slot)| is_told(*agent, slot)).map(|(agent, _)| agent).collect()
 }
 
 /// Takes in who came and left elsewhere. Whether it is a question instead: nobody is in it, and an
@@ -198,9 +203,11 @@ fn hear_moves(inner: &Inner, memory: &mut Memory, content: bytes::Bytes) -> bool
     let now = seconds(inner.clock.now());
     let fresh = FRESH.as_secs() as u32;
     memory.left.retain(|_, at| now.saturating_sub(*at) <= fresh);
+    let mut arrived = false;
     for agent in &moves.arrived {
         memory.left.remove(agent);
         if let Some(slot) = inner.slots.slot(agent.0) {
+            arrived |= !slot.is_online(now);
             slot.elsewhere.store(now, Ordering::Relaxed);
             slot.by_others.store(true, Ordering::Relaxed);
         }
@@ -209,9 +216,14 @@ fn hear_moves(inner: &Inner, memory: &mut Memory, content: bytes::Bytes) -> bool
         if let Some(slot) = inner.slots.get(agent.0) {
             slot.elsewhere.store(now.saturating_sub(fresh + 1), Ordering::Relaxed);
             memory.left.insert(agent, now);
+            if slot.is_linked() {
+                // It came here before its old link was known to be dead; others have just heard that it left.
+                inner.moves.lock().insert(agent, true);
+                inner.moved.notify_one();
+            }
         }
     }
-    if !moves.arrived.is_empty() {
+    if arrived {
         inner.arrivals.send_modify(|count| *count = count.wrapping_add(1));
     }
     false

@@ -288,7 +288,7 @@ async fn attempt(
         None => line.last.max(shared.seen(line.shard)),
     };
     if line.last == 0 {
-        match last(shared, line, deadline).await {
+        match last(shared, line, deadline - (PUBLISH_WAIT - BEGIN_WAIT)).await {
             Ok(sequence) => line.last = sequence,
             Err(error) => return Attempt::Failed(error),
         }
