@@ -97,15 +97,20 @@ fn a_listening_socket_is_found_with_its_process() {
     let tcp6 = TcpListener::bind("[::1]:0");
     let port = tcp.local_addr().unwrap().port();
     let pid = std::process::id();
-    let found = rows(&format!("SELECT * FROM listening_ports WHERE port = {port}"));
+    let found = rows(&format!(
+        "SELECT * FROM listening_ports WHERE port = {port} AND address = '127.0.0.1'"
+    ));
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0]["pid"], json!(pid));
     assert_eq!(found[0]["address"], json!("127.0.0.1"));
     assert_eq!((&found[0]["family"], &found[0]["protocol"]), (&json!(2), &json!(6)));
     if let Ok(tcp6) = tcp6 {
         let port = tcp6.local_addr().unwrap().port();
-        let found = rows(&format!("SELECT address FROM listening_ports WHERE port = {port}"));
-        assert_eq!(found[0]["address"], json!("::1"));
+        let found = rows(&format!(
+            "SELECT pid FROM listening_ports WHERE port = {port} AND address = '::1'"
+        ));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["pid"], json!(pid));
     }
 
     let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();

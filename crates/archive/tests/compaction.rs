@@ -143,7 +143,8 @@ async fn compaction_may_break_off_at_any_call_to_the_store() {
     let written = archive.list("seg").await.unwrap();
     assert_eq!(written.len(), 9 + 2);
     let newest = written.iter().map(|object| object.modified).max().unwrap();
-    let orphans = OrphanOptions { days: 2000, ..OrphanOptions::default() };
+    let days = u16::try_from(newest.day() - NOON.day() + 1).unwrap();
+    let orphans = OrphanOptions { days, ..OrphanOptions::default() };
     let orphans = OrphanOptions { payload_age: None, ..orphans };
     let before = newest.plus(23 * HOUR);
     assert_eq!(orphans_once(catalog, &archive, &orphans, before).await.unwrap(), 0);

@@ -181,7 +181,15 @@ async fn outcomes_always_sum_to_the_scope() {
     for no in hunts {
         let (here, there) = (&world.hunts, &follower.hunts);
         let all = Access::all(ORG);
-        assert_eq!(here.outcomes(no, &all).await.unwrap(), there.outcomes(no, &all).await.unwrap());
+        let told = async || {
+            (here.outcomes(no, &all).await.unwrap(), there.outcomes(no, &all).await.unwrap())
+        };
+        let mut both = told().await;
+        if both.0 != both.1 {
+            // Some seconds after a stop outcomes settle, which may be between these two looks; only once.
+            both = told().await;
+        }
+        assert_eq!(both.0, both.1);
     }
 }
 

@@ -73,7 +73,7 @@ async fn random_stalls_crashes_and_leaves() {
                 }
             }
         }
-        assert!(changes_of_holder > 50, "nothing happened: {changes_of_holder}");
+        assert!(changes_of_holder > 20, "nothing happened: {changes_of_holder}");
     }
 }
 

@@ -81,11 +81,17 @@ async fn datagrams_carry_one_row_each_and_a_long_row_is_refused() {
     assert_eq!((done.progress.delivered_rows, done.progress.refused_rows), (4, 1));
 }
 
+/// A listener whose port nobody else is given while it is away.
+async fn come_again() -> TcpListener {
+    let port = muster_testkit::steady_port().unwrap();
+    TcpListener::bind(("127.0.0.1", port)).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tcp_counts_octets_and_comes_back_after_the_server_was_away() {
     let mut world = World::new().await;
     let agent = world.endpoint("host", "").await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = come_again().await;
     let address = listener.local_addr().unwrap();
     world.add(&World::new_sink("log", to(address, SyslogTransport::Tcp, None))).await;
     let running = world.start();
@@ -116,7 +122,7 @@ async fn tcp_counts_octets_and_comes_back_after_the_server_was_away() {
 async fn what_a_broken_connection_took_along_comes_again() {
     let mut world = World::new().await;
     let agent = world.endpoint("host", "").await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = come_again().await;
     let address = listener.local_addr().unwrap();
     world.add(&World::new_sink("log", to(address, SyslogTransport::Tcp, None))).await;
     let running = world.start();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use muster_testkit::{Server, ServerOptions};
-use reqwest::Certificate;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Certificate, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{Ask, Fleet, OsqueryFleet, has_sql, roots};
@@ -40,7 +41,9 @@ async fn work(server: &Server, token: &str) -> anyhow::Result<Vec<(bool, Duratio
         let request = match is_change {
             true => {
                 let body = json!({"name": format!("label-{turn}"), "description": ""});
-                client.post(format!("{}/v1/labels", server.operators_url())).json(&body)
+                let labels = format!("{}/v1/labels", server.operators_url());
+                let key = format!("busy-{turn}");
+                client.post(labels).header("Idempotency-Key", key).json(&body)
             }
             false => {
                 let path = LOOKS[turn % LOOKS.len()];
@@ -48,15 +51,31 @@ async fn work(server: &Server, token: &str) -> anyhow::Result<Vec<(bool, Duratio
             }
         };
         let asked = Instant::now();
-        let answer = request.bearer_auth(token).send().await?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        ensure!(status.is_success(), "{status}: {text}");
+        answered(request.bearer_auth(token)).await?;
         took.push((is_change, asked.elapsed()));
         turn += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(took)
+}
+
+/// Asks until it is answered. On a machine with far too much to do a store may be too slow; who is told to come
+/// again does so, and still waits for the answer.
+async fn answered(request: RequestBuilder) -> anyhow::Result<()> {
+    loop {
+        let again = request.try_clone().context("a body that is sent once")?;
+        let answer = again.send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let text = answer.text().await?;
+        if status != StatusCode::SERVICE_UNAVAILABLE {
+            ensure!(status.is_success(), "{status}: {text}");
+            return Ok(());
+        }
+        let after =
+            headers.get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        println!("{status}: {text}");
+        tokio::time::sleep(Duration::from_secs(after.context("when to come again")?)).await;
+    }
 }
 
 fn percentile(took: &mut [Duration], share: f64) -> Duration {
