@@ -1,6 +1,8 @@
 //! Enrolment: an agent program becomes an agent with a number, on an endpoint.
 
-use muster_catalog::{Catalog, Error, Priority, Tx, args};
+use std::time::{Duration, Instant};
+
+use muster_catalog::{Args, Catalog, Error, Priority, Row, Tx, args};
 use muster_types::{AgentKind, AgentNo, EndpointNo, OrgId, Timestamp};
 
 use crate::secrets::{self, SecretGrant};
@@ -8,9 +10,11 @@ use crate::text::clean;
 use crate::{AgentState, labels};
 
 mod node;
+mod queue;
 mod sql;
 
-pub use node::{EnrolNode, Granted, LIVE_WITHIN, NodeEnrolled, enrol_node, grant_node};
+pub use node::{EnrolNode, LIVE_WITHIN, LastHeard, NodeEnrolled, enrol_node, grant_node};
+pub use queue::EnrolQueue;
 pub(crate) use sql::STATEMENTS;
 
 /// An agent's account of itself.
@@ -89,19 +93,12 @@ pub enum EnrolError {
     Catalog(#[from] Error),
 }
 
-/// Where a new agent goes.
-#[derive(Clone, Copy)]
-enum Place {
-    /// To the endpoint with its machine identity, else to a new one.
-    ByMachine,
-    /// To a new endpoint of its own, as a copy of another.
-    CloneOf(AgentNo),
-}
-
 /// Enrols an agent, once per organisation, kind and external id however often it asks.
 ///
 /// It joins the endpoint with the same machine identity, unless an agent of its kind lives there
 /// under another host name: that is a copied machine, and gets an endpoint of its own.
+///
+/// Where many enrol, [`EnrolQueue`] does the same for several in one transaction.
 ///
 /// # Errors
 /// [`EnrolError`].
@@ -113,7 +110,8 @@ pub async fn enrol(
     enrol: &Enrol,
     now: Timestamp,
 ) -> Result<Enrolled, EnrolError> {
-    retried(catalog, enrol, now, Place::ByMachine).await
+    let granted = granted(catalog, enrol, now).await?;
+    Ok(alone(catalog, &Asked::agent(enrol, granted, now)?).await?.enrolled)
 }
 
 /// Enrols a machine that was found to use the key of another agent: under a new key, with a number
@@ -127,79 +125,185 @@ pub async fn enrol_clone(
     enrol: &Enrol,
     now: Timestamp,
 ) -> Result<Enrolled, EnrolError> {
-    let enrol = Enrol { secret: None, machine: None, ..enrol.clone() };
-    retried(catalog, &enrol, now, Place::CloneOf(of)).await
+    Ok(alone(catalog, &Asked::clone_of(of, enrol, now)?).await?.enrolled)
 }
 
-async fn retried(
+/// What a secret allows: found good, and not used yet.
+#[derive(Clone, Debug)]
+pub struct Granted(SecretGrant);
+
+/// Whether an agent may enrol, by its secret. One look-up, so that what costs more is bounded by those who
+/// know a secret. One that needs none gets nothing by it.
+///
+/// # Errors
+/// [`EnrolError::Secret`], or the catalog's.
+pub async fn granted(
     catalog: &Catalog,
     enrol: &Enrol,
     now: Timestamp,
-    place: Place,
-) -> Result<Enrolled, EnrolError> {
-    let enrol = checked(enrol)?;
+) -> Result<Option<Granted>, EnrolError> {
+    let Some(secret) = &enrol.secret else { return Ok(None) };
+    let grant = secrets::check(catalog, secret, now).await?.ok_or(EnrolError::Secret)?;
+    Ok(Some(Granted(grant)))
+}
+
+/// An enrolment that may be tried: checked, and with what its secret allows.
+enum Asked {
+    Agent(Plain),
+    Node(node::Asked),
+}
+
+/// An agent that is named by its key.
+struct Plain {
+    enrol: Enrol,
+    grant: Option<SecretGrant>,
+    /// It is a copy of this one, and goes to an endpoint of its own.
+    clone_of: Option<AgentNo>,
+    now: Timestamp,
+}
+
+/// What a transaction did about one enrolment.
+struct Done {
+    enrolled: Enrolled,
+    /// The agent that lives under the same identity on another machine.
+    clone_of: Option<AgentNo>,
+    /// When its node key was issued, for kinds that have one.
+    issued_at: Timestamp,
+    /// Whether anything was written.
+    wrote: bool,
+}
+
+impl Asked {
+    fn agent(enrol: &Enrol, granted: Option<Granted>, now: Timestamp) -> Result<Self, EnrolError> {
+        let grant = granted.map(|granted| granted.0);
+        Ok(Self::Agent(Plain { enrol: checked(enrol)?, grant, clone_of: None, now }))
+    }
+
+    fn clone_of(of: AgentNo, enrol: &Enrol, now: Timestamp) -> Result<Self, EnrolError> {
+        let enrol = checked(&Enrol { secret: None, machine: None, ..enrol.clone() })?;
+        Ok(Self::Agent(Plain { enrol, grant: None, clone_of: Some(of), now }))
+    }
+
+    /// What needs no transaction, because the catalog has it already.
+    async fn known(&self, catalog: &Catalog) -> Result<Option<Done>, EnrolError> {
+        match self {
+            Self::Agent(plain) => {
+                let row = catalog.fetch_optional(&sql::FIND_AGENT, plain.key()).await?;
+                row.map(|row| plain.known(&row)).transpose()
+            }
+            Self::Node(node) => node.known(catalog).await,
+        }
+    }
+
+    /// Enrols it. When it is refused, nothing was written for it.
+    async fn within(&self, tx: &mut Tx, change: i64) -> Result<Done, EnrolError> {
+        match self {
+            Self::Agent(plain) => plain.within(tx, change).await,
+            Self::Node(node) => node.within(tx, change).await,
+        }
+    }
+}
+
+/// One enrolment in transactions of its own, again when others were in its way.
+async fn alone(catalog: &Catalog, asked: &Asked) -> Result<Done, EnrolError> {
     let mut tries = 0;
     loop {
-        match once(catalog, &enrol, now, place).await {
-            Err(EnrolError::Catalog(Error::UniqueViolation { .. } | Error::Conflict(_)))
-                if tries < 5 =>
-            {
-                tries += 1;
-            }
-            result => return result,
+        if let Some(done) = asked.known(catalog).await? {
+            return Ok(done);
+        }
+        match together(catalog, std::slice::from_ref(asked)).await.map(|mut all| all.pop()) {
+            Ok(Some(done)) => return done,
+            Ok(None) => return Err(Error::Other("an enrolment without an end".to_owned()).into()),
+            Err(Error::UniqueViolation { .. } | Error::Conflict(_)) if tries < 5 => tries += 1,
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
-async fn once(
+/// How long a transaction that enrols may take in further agents: whoever else changes endpoints, here or
+/// through another instance, waits for it.
+const HOLDS: Duration = Duration::from_millis(100);
+
+/// One transaction for the first of them, at least one and as many as it has time for; what became of each, in
+/// their order.
+///
+/// # Errors
+/// The catalog's: nothing was written for anybody then, or after a commit perhaps all of it.
+async fn together(
     catalog: &Catalog,
-    enrol: &Enrol,
-    now: Timestamp,
-    place: Place,
-) -> Result<Enrolled, EnrolError> {
-    let grant = match &enrol.secret {
-        Some(secret) => {
-            Some(secrets::check(catalog, secret, now).await?.ok_or(EnrolError::Secret)?)
-        }
-        None => None,
-    };
-    let org = grant.as_ref().map_or(enrol.org, |grant| grant.org);
-    let key = args![org, enrol.kind.as_str(), &enrol.external_id];
-    if let Some(row) = catalog.fetch_optional(&sql::FIND_AGENT, key.clone()).await? {
-        return known(&row, org);
-    }
+    all: &[Asked],
+) -> Result<Vec<Result<Done, EnrolError>>, Error> {
     let mut tx = catalog.begin(Priority::Intake).await?;
     // The feed's row is locked from here on: enrolments happen one after the other.
     let change = tx.bump("directory").await?;
-    if let Some(row) = tx.fetch_optional(&sql::FIND_AGENT, key).await? {
-        tx.rollback().await;
-        return known(&row, org);
-    }
-    let agent = AgentNo(number(tx.bump("number/agent").await?)?);
-    let found = match place {
-        Place::ByMachine => endpoint_of(&mut tx, org, enrol).await?,
-        Place::CloneOf(of) => {
-            check_original(&mut tx, org, of).await?;
-            None
+    let began = Instant::now();
+    let mut done = Vec::with_capacity(all.len());
+    for asked in all {
+        if !done.is_empty() && began.elapsed() >= HOLDS {
+            break;
         }
-    };
-    let endpoint = match found {
-        Some(endpoint) => endpoint,
-        None => new_endpoint(&mut tx, org, enrol, now, change).await?,
-    };
-    let labelled = found.is_none().then_some(endpoint);
-    let clone_of = match place {
-        Place::ByMachine => None,
-        Place::CloneOf(of) => Some(of),
-    };
-    let secret_no = grant.as_ref().map(|grant| grant.no);
-    insert_agent(&mut tx, org, enrol, Placed { agent, endpoint, clone_of, secret_no, now, change })
-        .await?;
-    if let Some(grant) = &grant {
-        use_secret(&mut tx, grant, labelled, now, change).await?;
+        match asked.within(&mut tx, change).await {
+            Err(EnrolError::Catalog(error)) => return Err(error),
+            one => done.push(one),
+        }
     }
-    tx.commit().await?;
-    Ok(Enrolled { agent, endpoint, org, is_new: true })
+    if done.iter().flatten().any(|one| one.wrote) {
+        tx.commit().await?;
+    } else {
+        tx.rollback().await;
+    }
+    Ok(done)
+}
+
+impl Plain {
+    fn org(&self) -> OrgId {
+        self.grant.as_ref().map_or(self.enrol.org, |grant| grant.org)
+    }
+
+    fn key(&self) -> Args {
+        args![self.org(), self.enrol.kind.as_str(), &self.enrol.external_id]
+    }
+
+    fn known(&self, row: &Row) -> Result<Done, EnrolError> {
+        let agent = row.get("no")?;
+        if row.get::<String>("state")? == AgentState::Blocked.as_str() {
+            return Err(EnrolError::Blocked(agent));
+        }
+        Ok(self.done(agent, row.get("endpoint_no")?, false))
+    }
+
+    fn done(&self, agent: AgentNo, endpoint: EndpointNo, is_new: bool) -> Done {
+        let enrolled = Enrolled { agent, endpoint, org: self.org(), is_new };
+        Done { enrolled, clone_of: self.clone_of, issued_at: self.now, wrote: is_new }
+    }
+
+    async fn within(&self, tx: &mut Tx, change: i64) -> Result<Done, EnrolError> {
+        let Self { enrol, grant, clone_of, now } = self;
+        let (org, now, clone_of) = (self.org(), *now, *clone_of);
+        if let Some(row) = tx.fetch_optional(&sql::FIND_AGENT, self.key()).await? {
+            return self.known(&row);
+        }
+        let found = match clone_of {
+            None => endpoint_of(tx, org, enrol).await?,
+            Some(of) => {
+                check_original(tx, org, of).await?;
+                None
+            }
+        };
+        let agent = AgentNo(number(tx.bump("number/agent").await?)?);
+        let endpoint = match found {
+            Some(endpoint) => endpoint,
+            None => new_endpoint(tx, org, enrol, now, change).await?,
+        };
+        let secret_no = grant.as_ref().map(|grant| grant.no);
+        let placed = Placed { agent, endpoint, clone_of, secret_no, now, change };
+        insert_agent(tx, org, enrol, placed).await?;
+        if let Some(grant) = grant {
+            let made = found.is_none().then_some(endpoint);
+            use_secret(tx, grant, made, now, change).await?;
+        }
+        Ok(self.done(agent, endpoint, true))
+    }
 }
 
 /// Whether an agent may be copied: one that was removed or shut out does not come back by a copy.
@@ -210,14 +314,6 @@ async fn check_original(tx: &mut Tx, org: OrgId, of: AgentNo) -> Result<(), Enro
         return Err(EnrolError::Blocked(of));
     }
     Ok(())
-}
-
-fn known(row: &muster_catalog::Row, org: OrgId) -> Result<Enrolled, EnrolError> {
-    let agent = row.get("no")?;
-    if row.get::<String>("state")? == AgentState::Blocked.as_str() {
-        return Err(EnrolError::Blocked(agent));
-    }
-    Ok(Enrolled { agent, endpoint: row.get("endpoint_no")?, org, is_new: false })
 }
 
 async fn endpoint_of(

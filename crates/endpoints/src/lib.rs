@@ -27,8 +27,8 @@ pub use change::{
 pub use chunked::Chunked;
 pub use directory::Directory;
 pub use enrol::{
-    AgentReport, Enrol, EnrolError, EnrolNode, Enrolled, Granted, LIVE_WITHIN, NodeEnrolled, enrol,
-    enrol_clone, enrol_node, grant_node,
+    AgentReport, Enrol, EnrolError, EnrolNode, EnrolQueue, Enrolled, Granted, LIVE_WITHIN,
+    LastHeard, NodeEnrolled, enrol, enrol_clone, enrol_node, grant_node, granted,
 };
 pub use labels::{
     LabelError, add_members, add_members_in, create_label, create_label_in, delete_label,
@@ -39,7 +39,7 @@ pub use presence::{Block, FRESH, Presence};
 pub use scope::{Live, PreparedScope, Resolved, ScopeError};
 pub use secrets::{
     EnrolSecret, NewSecret, adopt_secret_in, create_secret, create_secret_in, list_secrets,
-    revoke_secret, revoke_secret_in, secret_is_good,
+    revoke_secret, revoke_secret_in,
 };
 pub use snapshot::Snapshot;
 

@@ -205,14 +205,6 @@ pub async fn revoke_secret_in(
     Ok(tx.execute(&REVOKE, args![no, org, now]).await? == 1)
 }
 
-/// Whether a secret is good now: a look before an enrolment, which looks for itself.
-///
-/// # Errors
-/// When the catalog fails.
-pub async fn secret_is_good(catalog: &Catalog, text: &str, now: Timestamp) -> Result<bool, Error> {
-    Ok(check(catalog, text, now).await?.is_some())
-}
-
 /// What a secret allows now; `None` when it is not good.
 pub(crate) async fn check(
     catalog: &Catalog,

@@ -56,7 +56,7 @@ impl Rig {
 
     async fn enrol_at(&self, node: &EnrolNode, now: Timestamp) -> Result<NodeEnrolled, EnrolError> {
         let granted = grant_node(self.catalog(), node, now).await?;
-        enrol_node(self.catalog(), node, granted, &|_| None, now).await
+        enrol_node(self.catalog(), node, granted, std::sync::Arc::new(|_| None), now).await
     }
 }
 

@@ -92,7 +92,7 @@ async fn each(
     let mut running = JoinSet::new();
     // The last range is open: numbers may have been given out meanwhile.
     for from in (0..=last).step_by(RANGE as usize) {
-        let to = if from + RANGE > last { u32::MAX } else { from + RANGE };
+        let to = if last - from < RANGE { u32::MAX } else { from + RANGE };
         let catalog = catalog.clone();
         running.spawn(async move { some(&catalog, statement, args![from, to]).await });
         if running.len() >= AT_ONCE

@@ -1,17 +1,18 @@
 //! Enrolment of agents that are named by an identifier of their machine and get a node key: osquery.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use muster_catalog::{Args, Catalog, Error, Priority, Row, Tx, args};
+use muster_catalog::{Args, Catalog, Row, Tx, args};
 use muster_types::{AgentNo, EndpointNo, Timestamp};
 
 use super::{
-    Enrol, EnrolError, Enrolled, Placed, checked, endpoint_of, insert_agent, new_endpoint, number,
-    sql, use_secret,
+    Done, Enrol, EnrolError, Enrolled, Granted, Placed, checked, endpoint_of, insert_agent,
+    new_endpoint, number, sql, use_secret,
 };
 use crate::AgentState;
 use crate::node_key::{GRACE, NodeKey};
-use crate::secrets::{self, SecretGrant};
+use crate::secrets::SecretGrant;
 use crate::text::clean;
 
 /// An agent that was heard of within this time is alive: another instance of the program under its
@@ -47,7 +48,7 @@ pub struct NodeEnrolled {
 ///
 /// - The same identifier and instance is the same agent. Within a minute it gets the same key again,
 ///   without a write; later a new one, and the one before is good for a minute more.
-/// - Another instance under the identifier of an agent that is alive (`last_heard`, or enrolled
+/// - Another instance under the identifier of an agent that is alive ([`LastHeard`], or enrolled
 ///   within [`LIVE_WITHIN`]) is a copied machine: it becomes an agent of its own, on an endpoint of
 ///   its own, marked as a clone.
 /// - Another instance after that is the machine installed anew, and takes the agent over.
@@ -62,26 +63,13 @@ pub async fn enrol_node(
     catalog: &Catalog,
     node: &EnrolNode,
     granted: Granted,
-    last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
+    last_heard: LastHeard,
     now: Timestamp,
 ) -> Result<NodeEnrolled, EnrolError> {
-    let asked = Asked::new(node, granted.0, now)?;
-    let mut tries = 0;
-    loop {
-        match asked.once(catalog, last_heard).await {
-            Err(EnrolError::Catalog(Error::UniqueViolation { .. } | Error::Conflict(_)))
-                if tries < 5 =>
-            {
-                tries += 1;
-            }
-            result => return result,
-        }
-    }
+    let with_certificate = granted.0.client_certificate;
+    let asked = super::Asked::Node(Asked::new(node, granted, last_heard, now)?);
+    Ok(NodeEnrolled::new(&super::alone(catalog, &asked).await?, with_certificate))
 }
-
-/// What the secret of an enrolment allows: found good, and not used yet.
-#[derive(Clone, Debug)]
-pub struct Granted(SecretGrant);
 
 /// Whether an agent may enrol at all: by its secret, the environment it names and its certificate. One
 /// look-up, so that what costs more is bounded by those who know a secret.
@@ -93,8 +81,8 @@ pub async fn grant_node(
     node: &EnrolNode,
     now: Timestamp,
 ) -> Result<Granted, EnrolError> {
-    let secret = node.enrol.secret.as_deref().ok_or(EnrolError::Secret)?;
-    let grant = secrets::check(catalog, secret, now).await?.ok_or(EnrolError::Secret)?;
+    let granted = super::granted(catalog, &node.enrol, now).await?.ok_or(EnrolError::Secret)?;
+    let grant = &granted.0;
     let is = |name: &String, environment: &str| name.eq_ignore_ascii_case(environment);
     let fits = node.environment.as_deref().is_none_or(|environment| {
         is(&grant.name, environment) || grant.labels.iter().any(|label| is(label, environment))
@@ -105,14 +93,27 @@ pub async fn grant_node(
     if grant.client_certificate && !node.has_certificate {
         return Err(EnrolError::Certificate);
     }
-    Ok(Granted(grant))
+    Ok(granted)
+}
+
+/// When an agent was last heard of, where this instance knows.
+pub type LastHeard = Arc<dyn Fn(AgentNo) -> Option<Timestamp> + Send + Sync>;
+
+impl NodeEnrolled {
+    pub(super) fn new(done: &Done, with_certificate: bool) -> Self {
+        let Enrolled { agent, org, .. } = done.enrolled;
+        let issued_at = crate::presence::seconds(done.issued_at);
+        let key = NodeKey { org, agent, issued_at, with_certificate };
+        Self { enrolled: done.enrolled, key, clone_of: done.clone_of }
+    }
 }
 
 /// A checked enrolment.
-struct Asked {
+pub(super) struct Asked {
     enrol: Enrol,
     instance: String,
     grant: SecretGrant,
+    last_heard: LastHeard,
     now: Timestamp,
 }
 
@@ -133,45 +134,39 @@ enum Decided {
 }
 
 impl Asked {
-    fn new(node: &EnrolNode, grant: SecretGrant, now: Timestamp) -> Result<Self, EnrolError> {
+    pub(super) fn new(
+        node: &EnrolNode,
+        granted: Granted,
+        last_heard: LastHeard,
+        now: Timestamp,
+    ) -> Result<Self, EnrolError> {
         let external_id = clean(&node.enrol.external_id, 190);
         let enrol = checked(&Enrol { external_id, ..node.enrol.clone() })?;
-        Ok(Self { enrol, instance: clean(&node.instance, 64), grant, now })
+        let instance = clean(&node.instance, 64);
+        Ok(Self { enrol, instance, grant: granted.0, last_heard, now })
     }
 
-    async fn once(
-        &self,
-        catalog: &Catalog,
-        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
-    ) -> Result<NodeEnrolled, EnrolError> {
-        if let Some(known) = self.recent(catalog).await? {
-            let issued_at = known.issued_at;
-            return Ok(self.done(known.agent, known.endpoint, issued_at, None, false));
-        }
-        let mut tx = catalog.begin(Priority::Intake).await?;
-        // The feed's row is locked from here on: enrolments happen one after the other.
-        let change = tx.bump("directory").await?;
-        let done = match self.decide(&mut tx, last_heard).await? {
+    /// An agent that got its key so lately that it gets the same again.
+    pub(super) async fn known(&self, catalog: &Catalog) -> Result<Option<Done>, EnrolError> {
+        Ok(self.recent(catalog).await?.map(|known| self.done(&known, false)))
+    }
+
+    pub(super) async fn within(&self, tx: &mut Tx, change: i64) -> Result<Done, EnrolError> {
+        match self.decide(tx).await? {
             // Another thread of the same agent was first: both get its key.
-            Decided::Known(known) if self.is_recent(&known) => {
-                tx.rollback().await;
-                let issued_at = known.issued_at;
-                return Ok(self.done(known.agent, known.endpoint, issued_at, None, false));
-            }
+            Decided::Known(known) if self.is_recent(&known) => Ok(self.done(&known, false)),
             Decided::Known(known) => {
                 // The clock may have gone back.
                 let after = known.issued_at.plus(Duration::from_secs(1));
                 let issued_at = whole_seconds(self.now.max(after));
                 let args = args![known.agent, self.instance(&known), issued_at, change];
                 tx.execute(&sql::ISSUE_KEY, args).await?;
-                self.done(known.agent, known.endpoint, issued_at, None, false)
+                Ok(self.done(&Known { issued_at, ..known }, true))
             }
             Decided::New { external_id, clone_of } => {
-                self.insert(&mut tx, external_id, clone_of, last_heard, change).await?
+                self.insert(tx, external_id, clone_of, change).await
             }
-        };
-        tx.commit().await?;
-        Ok(done)
+        }
     }
 
     /// The agent, when it got its key so lately that it may get the same again.
@@ -190,11 +185,7 @@ impl Asked {
         known.instance == self.instance && self.now.since(known.issued_at) < GRACE
     }
 
-    async fn decide(
-        &self,
-        tx: &mut Tx,
-        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
-    ) -> Result<Decided, EnrolError> {
+    async fn decide(&self, tx: &mut Tx) -> Result<Decided, EnrolError> {
         let id = &self.enrol.external_id;
         let Some(row) = tx.fetch_optional(&sql::FIND_NODE, self.key(id)).await? else {
             return Ok(Decided::New { external_id: id.clone(), clone_of: None });
@@ -207,7 +198,7 @@ impl Asked {
         if let Some(row) = tx.fetch_optional(&sql::FIND_NODE, self.key(&clone_id)).await? {
             return Ok(Decided::Known(Known::read(&row)?));
         }
-        if self.is_alive(&first, last_heard) {
+        if self.is_alive(&first) {
             return Ok(Decided::New { external_id: clone_id, clone_of: Some(first.agent) });
         }
         Ok(Decided::Known(first))
@@ -218,14 +209,13 @@ impl Asked {
         tx: &mut Tx,
         external_id: String,
         clone_of: Option<AgentNo>,
-        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
         change: i64,
-    ) -> Result<NodeEnrolled, EnrolError> {
+    ) -> Result<Done, EnrolError> {
         let (org, now) = (self.grant.org, self.now);
         let mut enrol = Enrol { external_id, ..self.enrol.clone() };
         let (found, clone_of) = match clone_of {
             Some(of) => (None, Some(of)),
-            None => self.place(tx, last_heard).await?,
+            None => self.place(tx).await?,
         };
         // A copy of a machine has its identity as well, and it must not lead back to it.
         enrol.machine = enrol.machine.filter(|_| clone_of.is_none());
@@ -241,7 +231,8 @@ impl Asked {
         let issued_at = whole_seconds(now);
         tx.execute(&sql::ISSUE_KEY, args![agent, &self.instance, issued_at, change]).await?;
         use_secret(tx, &self.grant, labelled, now, change).await?;
-        Ok(self.done(agent, endpoint, issued_at, clone_of, true))
+        let enrolled = Enrolled { agent, endpoint, org, is_new: true };
+        Ok(Done { enrolled, clone_of, issued_at, wrote: true })
     }
 
     /// The endpoint with the agent's machine identity. When another instance of the program is alive
@@ -249,7 +240,6 @@ impl Asked {
     async fn place(
         &self,
         tx: &mut Tx,
-        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
     ) -> Result<(Option<EndpointNo>, Option<AgentNo>), EnrolError> {
         let Some(endpoint) = endpoint_of(tx, self.grant.org, &self.enrol).await? else {
             return Ok((None, None));
@@ -258,38 +248,23 @@ impl Asked {
         for row in tx.fetch_all(&sql::NODES_OF, args).await? {
             let other = Known::read(&row)?;
             let differs = !other.instance.is_empty() && other.instance != self.instance;
-            if differs && self.is_alive(&other, last_heard) {
+            if differs && self.is_alive(&other) {
                 return Ok((None, Some(other.agent)));
             }
         }
         Ok((Some(endpoint), None))
     }
 
-    fn is_alive(
-        &self,
-        agent: &Known,
-        last_heard: &(dyn Fn(AgentNo) -> Option<Timestamp> + Sync),
-    ) -> bool {
-        let heard = last_heard(agent.agent).map_or(agent.issued_at, |at| at.max(agent.issued_at));
+    fn is_alive(&self, agent: &Known) -> bool {
+        let heard =
+            (self.last_heard)(agent.agent).map_or(agent.issued_at, |at| at.max(agent.issued_at));
         self.now.since(heard) < LIVE_WITHIN
     }
 
-    fn done(
-        &self,
-        agent: AgentNo,
-        endpoint: EndpointNo,
-        issued_at: Timestamp,
-        clone_of: Option<AgentNo>,
-        is_new: bool,
-    ) -> NodeEnrolled {
-        let org = self.grant.org;
-        let key = NodeKey {
-            org,
-            agent,
-            issued_at: crate::presence::seconds(issued_at),
-            with_certificate: self.grant.client_certificate,
-        };
-        NodeEnrolled { enrolled: Enrolled { agent, endpoint, org, is_new }, key, clone_of }
+    fn done(&self, known: &Known, wrote: bool) -> Done {
+        let Known { agent, endpoint, issued_at, .. } = *known;
+        let enrolled = Enrolled { agent, endpoint, org: self.grant.org, is_new: false };
+        Done { enrolled, clone_of: None, issued_at, wrote }
     }
 
     fn key(&self, external_id: &str) -> Args {

@@ -101,7 +101,7 @@ async fn admit(state: &NativeState, peer: IpAddr, body: &[u8]) -> Result<Enrolle
         .map_err(|error| Refused::new(RefusalReason::Malformed, error.to_string()))?;
     check_clock(&request, now, state)?;
     check_proof(&request)?;
-    let enrolment = Enrol {
+    let mut enrolment = Enrol {
         org: OrgId::DEFAULT,
         kind: AgentKind::Native,
         external_id: hex(digest(&SHA256, &request.public_key).as_ref()),
@@ -112,13 +112,11 @@ async fn admit(state: &NativeState, peer: IpAddr, body: &[u8]) -> Result<Enrolle
     };
     let enrolled = match request.credential {
         Credential::Secret(secret) => {
-            let good = muster_endpoints::secret_is_good(&state.catalog, &secret, now).await;
-            if !good.map_err(|error| refusal(error.into()))? {
-                return Err(refusal(EnrolError::Secret));
-            }
+            enrolment.secret = Some(secret);
+            let granted = muster_endpoints::granted(&state.catalog, &enrolment, now).await;
+            let granted = granted.map_err(refusal)?;
             enter(state, now)?;
-            let enrolment = Enrol { secret: Some(secret), ..enrolment };
-            muster_endpoints::enrol(&state.catalog, &enrolment, now).await
+            state.enrolling.enrol(&enrolment, granted, now).await
         }
         Credential::Ticket(ticket) => {
             let wrong = || {
@@ -129,8 +127,7 @@ async fn admit(state: &NativeState, peer: IpAddr, body: &[u8]) -> Result<Enrolle
             };
             let (copied, id) = state.tickets.check(&ticket, now).ok_or_else(wrong)?;
             enter(state, now)?;
-            let enrolled =
-                muster_endpoints::enrol_clone(&state.catalog, copied, &enrolment, now).await;
+            let enrolled = state.enrolling.enrol_clone(copied, &enrolment, now).await;
             // Asking again with the same key gives the same number, so only a new one uses it up.
             if enrolled.as_ref().is_ok_and(|e| e.is_new) && !state.tickets.spend(id, now) {
                 return Err(wrong());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use muster_catalog::Catalog;
-use muster_endpoints::{Agent, Directory, Presence};
+use muster_endpoints::{Agent, Directory, EnrolQueue, Presence};
 use muster_gateway::listener::Proxies;
 use muster_gateway::{Admissions, Delivery, Enrolments, Ingest, Metrics, Sessions};
 use muster_types::{AgentNo, Clock};
@@ -71,6 +71,7 @@ pub struct NativeState {
     pub(crate) ingest: Ingest,
     pub(crate) admissions: Arc<Admissions>,
     pub(crate) enrolments: Arc<Enrolments>,
+    pub(crate) enrolling: EnrolQueue,
     pub(crate) proxies: Proxies,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) delivery: Arc<Delivery>,
@@ -94,6 +95,7 @@ impl NativeState {
         Arc::new(Self {
             options: parts.options,
             version: parts.version,
+            enrolling: EnrolQueue::new(parts.catalog.clone()),
             catalog: parts.catalog,
             directory: parts.directory,
             presence: parts.presence,

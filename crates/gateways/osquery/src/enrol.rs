@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use muster_codec_osquery::{EnrolRequest, HostDetails, answer};
 use muster_endpoints::{
-    Agent, AgentReport, Enrol, EnrolError, EnrolNode, NodeEnrolled, enrol_node, grant_node,
+    Agent, AgentReport, Enrol, EnrolError, EnrolNode, NodeEnrolled, grant_node,
 };
 use muster_gateway::Refusal as Counted;
 use muster_gateway::http::Answer;
@@ -67,8 +67,9 @@ impl Osquery {
         };
         let granted = grant_node(&self.catalog, &node, now).await.map_err(refusal)?;
         self.enrolments.enter(now).map_err(many)?;
-        let last_heard = |agent| self.presence.last_seen(agent);
-        let enrolled = enrol_node(&self.catalog, &node, granted, &last_heard, now);
+        let presence = self.presence.clone();
+        let last_heard = Arc::new(move |agent| presence.last_seen(agent));
+        let enrolled = self.enrolling.enrol_node(&node, granted, last_heard, now);
         let enrolled = enrolled.await.map_err(refusal)?;
         self.welcome(&enrolled, &node.enrol.report).await;
         Ok(enrolled)

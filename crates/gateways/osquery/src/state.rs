@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_catalog::Catalog;
 use muster_endpoints::node_key::NodeKeys;
-use muster_endpoints::{Agent, AgentReport, Directory, Presence};
+use muster_endpoints::{Agent, AgentReport, Directory, EnrolQueue, Presence};
 use muster_gateway::{Admissions, AgentRef, Delivery, Ingest, Metrics};
 use muster_hunts::Hunts;
 use muster_types::{AgentNo, Clock};
@@ -67,6 +67,7 @@ pub struct Osquery {
     pub(crate) details: Arc<dyn Details>,
     pub(crate) uploads: Uploads,
     pub(crate) enrolments: Arc<muster_gateway::Enrolments>,
+    pub(crate) enrolling: EnrolQueue,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) packed: Packed,
@@ -89,6 +90,7 @@ impl Osquery {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Arc::new(Self {
             options: parts.options,
+            enrolling: EnrolQueue::new(parts.catalog.clone()),
             catalog: parts.catalog,
             directory: parts.directory,
             presence: parts.presence,

@@ -1,0 +1,229 @@
+//! Enrolments that share transactions, on both databases.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{NOW, directory, native};
+use futures_util::future::join_all;
+use muster_catalog::{Catalog, Error, Priority, Tx, args};
+use muster_endpoints::{
+    Enrol, EnrolError, EnrolNode, EnrolQueue, Enrolled, NewSecret, create_secret, enrol,
+    grant_node, list_secrets, set_agent_blocked,
+};
+use muster_testkit::TempCatalog;
+use muster_types::{AgentKind, AgentNo, EndpointNo, OrgId};
+use tokio::task::JoinHandle;
+
+const ORG: OrgId = OrgId::DEFAULT;
+
+muster_catalog::statements! {
+    NUMBERS_TAKEN = "UPDATE feed SET seq = $2 WHERE topic = $1";
+}
+
+type Result<T> = std::result::Result<T, EnrolError>;
+
+/// Keeps everybody else from enrolling until it is dropped.
+async fn hold(catalog: &Catalog) -> Tx {
+    let mut tx = catalog.begin(Priority::Api).await.unwrap();
+    tx.bump("directory").await.unwrap();
+    tx
+}
+
+/// Asks for all of these while nobody may enrol, and returns when all of them wait.
+async fn at_once(queue: &EnrolQueue, all: Vec<Enrol>) -> Vec<JoinHandle<Result<Enrolled>>> {
+    let many = all.len();
+    let ask = |one: Enrol| {
+        let queue = queue.clone();
+        tokio::spawn(async move { queue.enrol(&one, None, NOW).await })
+    };
+    let asking = all.into_iter().map(ask).collect();
+    pending(queue, many).await;
+    asking
+}
+
+async fn pending(queue: &EnrolQueue, many: usize) {
+    let reached = async {
+        while queue.pending() != many {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
+    assert!(reached.is_ok(), "{} are pending, not {many}", queue.pending());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_come_at_once_share_transactions() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let catalog = &temp.catalog;
+        let queue = EnrolQueue::new(catalog.clone());
+        let held = hold(catalog).await;
+        // Two agents on each machine, and some ask twice.
+        let one = |n: u32| {
+            let machine = n.div_ceil(2);
+            let kind = if n.is_multiple_of(2) { AgentKind::Native } else { AgentKind::Osquery };
+            let mut one = Enrol { kind, machine: Some(format!("m-{machine}")), ..native(n) };
+            one.report.hostname = format!("host-{machine}");
+            one
+        };
+        let all = (1..=80).map(one).chain((1..=20).map(one)).collect();
+        let before = catalog.stats().transactions.read().count;
+        let asking = at_once(&queue, all).await;
+        held.rollback().await;
+        let done: Vec<_> =
+            join_all(asking).await.into_iter().map(|d| d.unwrap().unwrap()).collect();
+        // One for whoever was first and the others in 32s, more of them where the machine is slow.
+        let took = catalog.stats().transactions.read().count - before;
+        assert!((4..80).contains(&took), "{took} transactions");
+        println!("{took} transactions");
+        pending(&queue, 0).await;
+
+        let mut numbers: Vec<_> = done.iter().map(|d| d.agent.0).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers, (1..=80).collect::<Vec<_>>());
+        assert_eq!(done.iter().filter(|d| d.is_new).count(), 80);
+        for (first, again) in done.iter().zip(&done[80..]) {
+            assert_eq!((first.agent, first.endpoint), (again.agent, again.endpoint));
+        }
+        let snapshot = directory(catalog).await.snapshot();
+        assert_eq!(snapshot.endpoints(ORG).count(), 40);
+        assert!(snapshot.endpoints(ORG).all(|endpoint| endpoint.agents.len() == 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_or_cannot_be_stored_takes_nobody_along() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let catalog = &temp.catalog;
+        let there = enrol(catalog, &native(1), NOW).await.unwrap();
+        let shut_out = enrol(catalog, &native(2), NOW).await.unwrap();
+        set_agent_blocked(catalog, ORG, shut_out.agent, true).await.unwrap();
+        // There is no number left for another endpoint.
+        let numbers = async |taken: i64| {
+            let args = args!["number/endpoint", taken];
+            catalog.execute(Priority::Api, &NUMBERS_TAKEN, args).await.unwrap();
+        };
+        numbers(u32::MAX.into()).await;
+
+        let queue = EnrolQueue::new(catalog.clone());
+        let held = hold(catalog).await;
+        let beside = |kind| Enrol { kind, external_id: kind.as_str().into(), ..native(1) };
+        let all = vec![
+            beside(AgentKind::Osquery),
+            native(3),
+            Enrol { external_id: native(2).external_id, ..native(4) },
+            beside(AgentKind::Velociraptor),
+        ];
+        let clone = queue.clone();
+        let clone =
+            tokio::spawn(async move { clone.enrol_clone(AgentNo(99), &native(5), NOW).await });
+        pending(&queue, 1).await;
+        let ask = |one: Enrol| {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.enrol(&one, None, NOW).await })
+        };
+        let asking: Vec<_> = all.into_iter().map(ask).collect();
+        // Who is blocked needs no turn to be told.
+        pending(&queue, 4).await;
+        held.rollback().await;
+        let done: Vec<_> = join_all(asking).await.into_iter().map(|d| d.unwrap()).collect();
+        assert!(done[0].as_ref().is_ok_and(|d| d.endpoint == there.endpoint), "{done:?}");
+        assert!(matches!(&done[1], Err(EnrolError::Catalog(Error::Other(_)))), "{done:?}");
+        assert!(matches!(&done[2], Err(EnrolError::Blocked(no)) if *no == shut_out.agent));
+        assert!(done[3].as_ref().is_ok_and(|d| d.endpoint == there.endpoint), "{done:?}");
+        let clone = clone.await.unwrap();
+        assert!(matches!(clone, Err(EnrolError::NoOriginal(AgentNo(99)))), "{clone:?}");
+        // A directory would look for all of them.
+        numbers(2).await;
+        let snapshot = directory(catalog).await.snapshot();
+        assert_eq!(snapshot.agents_of(EndpointNo(1)).len(), 3);
+        assert_eq!(snapshot.agents(ORG).count(), 4, "and nobody else");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_keys_and_secrets_are_counted_together_too() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let catalog = &temp.catalog;
+        let new = NewSecret { name: "x".into(), labels: vec!["x".into()], ..NewSecret::default() };
+        let (_, secret) = create_secret(catalog, ORG, &new, "ana", NOW).await.unwrap();
+        let queue = EnrolQueue::new(catalog.clone());
+        let held = hold(catalog).await;
+        // Two machines under each identifier.
+        let node = |n: u32| EnrolNode {
+            enrol: Enrol {
+                kind: AgentKind::Osquery,
+                external_id: format!("id-{}", n / 2),
+                machine: None,
+                secret: Some(secret.clone()),
+                ..native(n)
+            },
+            instance: format!("instance-{n}"),
+            environment: None,
+            has_certificate: false,
+        };
+        let asking: Vec<_> = (0..20)
+            .map(|n| {
+                let (queue, catalog, node) = (queue.clone(), catalog.clone(), node(n));
+                tokio::spawn(async move {
+                    let granted = grant_node(&catalog, &node, NOW).await?;
+                    queue.enrol_node(&node, granted, Arc::new(|_| None), NOW).await
+                })
+            })
+            .collect();
+        pending(&queue, 20).await;
+        held.rollback().await;
+        let done: Vec<_> =
+            join_all(asking).await.into_iter().map(|d| d.unwrap().unwrap()).collect();
+        for two in done.chunks(2) {
+            let clones: Vec<_> = two.iter().filter_map(|one| one.clone_of).collect();
+            let [of] = clones[..] else { panic!("{two:?}") };
+            assert!(two.iter().any(|one| one.enrolled.agent == of && one.clone_of.is_none()));
+        }
+        assert!(done.iter().all(|one| one.key.agent == one.enrolled.agent));
+        assert_eq!(list_secrets(catalog, ORG).await.unwrap()[0].uses, 20);
+        let snapshot = directory(catalog).await.snapshot();
+        assert_eq!(snapshot.label(ORG, "x").unwrap().members.len(), 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_before_the_turn_is_not_enrolled() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let catalog = &temp.catalog;
+        let queue = EnrolQueue::new(catalog.clone());
+        let held = hold(catalog).await;
+        // As many as share one transaction, so the next one waits for another.
+        let first = at_once(&queue, (1..=32).map(native).collect()).await;
+        let ours = queue.clone();
+        let goes = tokio::spawn(async move { ours.enrol(&native(33), None, NOW).await });
+        pending(&queue, 33).await;
+        goes.abort();
+        assert!(goes.await.unwrap_err().is_cancelled());
+        held.rollback().await;
+        join_all(first).await.into_iter().for_each(|d| assert!(d.unwrap().is_ok()));
+        pending(&queue, 0).await;
+        assert_eq!(directory(catalog).await.snapshot().agents(ORG).count(), 32);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_are_told_when_the_catalog_is_away() {
+    for temp in TempCatalog::both().await.unwrap() {
+        let catalog = &temp.catalog;
+        let queue = EnrolQueue::new(catalog.clone());
+        let held = hold(catalog).await;
+        let asking = at_once(&queue, (1..=50).map(native).collect()).await;
+        catalog.away_after(Some(0));
+        held.rollback().await;
+        for told in join_all(asking).await {
+            let told = told.unwrap();
+            assert!(matches!(told, Err(EnrolError::Catalog(Error::Unavailable(_)))), "{told:?}");
+        }
+        // And it goes on when it is back.
+        catalog.away_after(None);
+        assert!(queue.enrol(&native(1), None, NOW).await.unwrap().is_new);
+    }
+}
