@@ -17,7 +17,7 @@ use crate::Snapshot;
 use crate::model::{Agent, AgentFacts, Endpoint, Label};
 
 /// Numbers in one statement of the first load.
-const RANGE: u32 = 8_192;
+const RANGE: u32 = 1_024;
 /// Statements at a time.
 const AT_ONCE: usize = 4;
 
