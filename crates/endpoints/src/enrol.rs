@@ -88,6 +88,9 @@ pub enum EnrolError {
     /// What it says of itself cannot be kept.
     #[error("the agent's {0} is missing or too long")]
     Invalid(&'static str),
+    /// Too many enrol at this moment, or the catalog is too slow for them: it did not come to its turn in time.
+    #[error("many machines enrol at this moment; try again later")]
+    Crowded,
     /// The catalog did not take it.
     #[error(transparent)]
     Catalog(#[from] Error),
@@ -132,8 +135,8 @@ pub async fn enrol_clone(
 #[derive(Clone, Debug)]
 pub struct Granted(SecretGrant);
 
-/// Whether an agent may enrol, by its secret. One look-up, so that what costs more is bounded by those who
-/// know a secret. One that needs none gets nothing by it.
+/// What an agent's secret allows; nothing is checked, and it is `None`, for one that brings none. One look-up, so
+/// that what costs more is bounded by those who know a secret.
 ///
 /// # Errors
 /// [`EnrolError::Secret`], or the catalog's.
@@ -176,6 +179,10 @@ struct Done {
 impl Asked {
     fn agent(enrol: &Enrol, granted: Option<Granted>, now: Timestamp) -> Result<Self, EnrolError> {
         let grant = granted.map(|granted| granted.0);
+        // Whoever brings a secret was asked for it.
+        if enrol.secret.is_some() != grant.is_some() {
+            return Err(EnrolError::Secret);
+        }
         Ok(Self::Agent(Plain { enrol: checked(enrol)?, grant, clone_of: None, now }))
     }
 
@@ -221,8 +228,8 @@ async fn alone(catalog: &Catalog, asked: &Asked) -> Result<Done, EnrolError> {
 }
 
 /// How long a transaction that enrols may take in further agents: whoever else changes endpoints, here or
-/// through another instance, waits for it.
-const HOLDS: Duration = Duration::from_millis(100);
+/// through another instance, waits for it, and on SQLite everybody who writes.
+const HOLDS: Duration = Duration::from_millis(50);
 
 /// One transaction for the first of them, at least one and as many as it has time for; what became of each, in
 /// their order.
@@ -290,6 +297,9 @@ impl Plain {
                 None
             }
         };
+        if let Some(grant) = grant {
+            use_secret(tx, grant).await?;
+        }
         let agent = AgentNo(number(tx.bump("number/agent").await?)?);
         let endpoint = match found {
             Some(endpoint) => endpoint,
@@ -298,9 +308,8 @@ impl Plain {
         let secret_no = grant.as_ref().map(|grant| grant.no);
         let placed = Placed { agent, endpoint, clone_of, secret_no, now, change };
         insert_agent(tx, org, enrol, placed).await?;
-        if let Some(grant) = grant {
-            let made = found.is_none().then_some(endpoint);
-            use_secret(tx, grant, made, now, change).await?;
+        if let (Some(grant), None) = (grant, found) {
+            put_labels(tx, grant, endpoint, now, change).await?;
         }
         Ok(self.done(agent, endpoint, true))
     }
@@ -382,22 +391,26 @@ async fn insert_agent(
     Ok(())
 }
 
-/// Counts a secret's use and gives its labels to `made`, the endpoint that this enrolment made if it
-/// made one. Labels give people access, and a machine's identity is only what the agent says: one that
-/// was there before keeps the labels it has.
-async fn use_secret(
+/// Counts a secret's use, before anything else is written: it may have been revoked since it was looked at.
+async fn use_secret(tx: &mut Tx, grant: &SecretGrant) -> Result<(), EnrolError> {
+    match tx.execute(&sql::COUNT_USE, args![grant.no]).await? {
+        0 => Err(EnrolError::Secret),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a secret's labels to an endpoint that its use has made. Labels give people access, and a machine's
+/// identity is only what the agent says: one that was there before keeps the labels it has.
+async fn put_labels(
     tx: &mut Tx,
     grant: &SecretGrant,
-    made: Option<EndpointNo>,
+    made: EndpointNo,
     now: Timestamp,
     change: i64,
 ) -> Result<(), EnrolError> {
-    if let Some(endpoint) = made {
-        for name in &grant.labels {
-            labels::put_member(tx, grant.org, name, endpoint, now, change).await?;
-        }
+    for name in &grant.labels {
+        labels::put_member(tx, grant.org, name, made, now, change).await?;
     }
-    tx.execute(&sql::COUNT_USE, args![grant.no]).await?;
     Ok(())
 }
 

@@ -41,7 +41,19 @@ impl TempCatalog {
     /// # Errors
     /// As [`TempCatalog::sqlite`] and [`TempCatalog::postgres`].
     pub async fn both() -> anyhow::Result<[Self; 2]> {
-        Ok([Self::sqlite().await?, Self::postgres().await?])
+        Self::both_with(Options::default()).await
+    }
+
+    /// The same with these bounds.
+    ///
+    /// # Errors
+    /// As [`TempCatalog::both`].
+    pub async fn both_with(options: Options) -> anyhow::Result<[Self; 2]> {
+        let dir = tempfile::tempdir()?;
+        let url = format!("sqlite://{}", dir.path().join("catalog.db").display());
+        let sqlite = Self::open(url, dir, options.clone()).await?;
+        let url = Postgres::start()?.database()?;
+        Ok([sqlite, Self::open(url, tempfile::tempdir()?, options).await?])
     }
 
     async fn open(url: String, dir: tempfile::TempDir, options: Options) -> anyhow::Result<Self> {

@@ -8,7 +8,7 @@ use muster_types::{AgentNo, EndpointNo, Timestamp};
 
 use super::{
     Done, Enrol, EnrolError, Enrolled, Granted, Placed, checked, endpoint_of, insert_agent,
-    new_endpoint, number, sql, use_secret,
+    new_endpoint, number, put_labels, sql, use_secret,
 };
 use crate::AgentState;
 use crate::node_key::{GRACE, NodeKey};
@@ -219,18 +219,20 @@ impl Asked {
         };
         // A copy of a machine has its identity as well, and it must not lead back to it.
         enrol.machine = enrol.machine.filter(|_| clone_of.is_none());
+        use_secret(tx, &self.grant).await?;
         let agent = AgentNo(number(tx.bump("number/agent").await?)?);
         let endpoint = match found {
             Some(endpoint) => endpoint,
             None => new_endpoint(tx, org, &enrol, now, change).await?,
         };
-        let labelled = found.is_none().then_some(endpoint);
         let secret_no = Some(self.grant.no);
         let placed = Placed { agent, endpoint, clone_of, secret_no, now, change };
         insert_agent(tx, org, &enrol, placed).await?;
         let issued_at = whole_seconds(now);
         tx.execute(&sql::ISSUE_KEY, args![agent, &self.instance, issued_at, change]).await?;
-        use_secret(tx, &self.grant, labelled, now, change).await?;
+        if found.is_none() {
+            put_labels(tx, &self.grant, endpoint, now, change).await?;
+        }
         let enrolled = Enrolled { agent, endpoint, org, is_new: true };
         Ok(Done { enrolled, clone_of, issued_at, wrote: true })
     }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use muster_catalog::{Catalog, Error};
 use muster_types::{AgentNo, Timestamp};
@@ -17,10 +18,12 @@ use super::{Asked, Done, Enrol, EnrolError, Enrolled, Granted, alone, together};
 
 /// Enrolments in one transaction, at most.
 const TOGETHER: usize = 32;
-/// Enrolments that wait, some seconds' worth; one more is told to come again.
+/// Enrolments that wait; one more is told to come again.
 const WAITING_MAX: usize = 1024;
+/// How long one waits for its turn before it is told so too: agents give up after ten seconds.
+const WAITS_MAX: Duration = Duration::from_secs(5);
 
-/// Enrols agents for the gateways of an instance, those that come at once together.
+/// Enrols agents for the gateways of an instance, those that come at once together. Clones share it.
 #[derive(Clone)]
 pub struct EnrolQueue {
     catalog: Catalog,
@@ -38,6 +41,7 @@ struct Waiting {
 
 struct Job {
     asked: Asked,
+    since: Instant,
     answer: Answer,
 }
 
@@ -53,7 +57,7 @@ impl EnrolQueue {
     /// [`enrol`](super::enrol), with a secret that was found good.
     ///
     /// # Errors
-    /// [`EnrolError`]; that the catalog is unavailable when too many wait.
+    /// [`EnrolError`]; [`EnrolError::Crowded`] when too many wait.
     ///
     /// # Cancel safety
     /// Dropped while it waits, nothing happens; later it may or may not have happened.
@@ -117,24 +121,27 @@ impl EnrolQueue {
             return Ok(done);
         }
         let (answer, answered) = oneshot::channel();
-        {
+        let is_first = {
             let mut waiting = self.waiting.lock();
             if waiting.jobs.len() >= WAITING_MAX {
-                return Err(unavailable("too many enrolments wait for it").into());
+                return Err(EnrolError::Crowded);
             }
-            waiting.jobs.push_back(Job { asked, answer });
-            if !waiting.is_served {
-                waiting.is_served = true;
-                let server = Server { waiting: Arc::clone(&self.waiting), serves: true };
-                tokio::spawn(server.serve(self.catalog.clone()));
-            }
+            waiting.jobs.push_back(Job { asked, since: Instant::now(), answer });
+            !std::mem::replace(&mut waiting.is_served, true)
+        };
+        if is_first {
+            // Dropped at once where the runtime ends: it takes the lock then.
+            let server = Server { waiting: Arc::clone(&self.waiting), serves: true };
+            tokio::spawn(server.serve(self.catalog.clone()));
         }
-        answered.await.unwrap_or_else(|_| Err(unavailable("the enrolment was cut off").into()))
+        let cut_off = || Error::Unavailable("the enrolment was cut off".to_owned());
+        answered.await.unwrap_or_else(|_| Err(cut_off().into()))
     }
 }
 
-fn unavailable(why: &str) -> Error {
-    Error::Unavailable(why.to_owned())
+/// Whether the next enrolment would end in the same way.
+fn ends_all(error: &Error) -> bool {
+    matches!(error, Error::Unavailable(_) | Error::DiskFull | Error::Refused(_))
 }
 
 /// Takes from the queue until nothing waits.
@@ -145,28 +152,21 @@ struct Server {
 
 impl Server {
     async fn serve(mut self, catalog: Catalog) {
-        while let Some((all, answers)) = self.next() {
+        while let Some(jobs) = self.next() {
+            let (all, others): (Vec<_>, Vec<_>) =
+                jobs.into_iter().map(|job| (job.asked, (job.since, job.answer))).unzip();
             match together(&catalog, &all).await {
                 Ok(done) => {
-                    let mut jobs = all.into_iter().zip(answers);
-                    for (done, (_, answer)) in done.into_iter().zip(&mut jobs) {
+                    let mut jobs = all.into_iter().zip(others);
+                    for (done, (_, (_, answer))) in done.into_iter().zip(&mut jobs) {
                         tell(answer, done);
                     }
-                    self.put_back(jobs.map(|(asked, answer)| Job { asked, answer }));
+                    let job = |(asked, (since, answer))| Job { asked, since, answer };
+                    self.put_back(jobs.map(job));
                 }
-                // It would not go better for one of them; nor for those behind, who have waited as long.
-                Err(error @ Error::Unavailable(_)) => {
-                    let behind = std::mem::take(&mut self.waiting.lock().jobs);
-                    let behind = behind.into_iter().map(|job| job.answer);
-                    for answer in answers.into_iter().chain(behind) {
-                        tell(answer, Err(error.clone().into()));
-                    }
-                }
-                // Somebody was in the way of one of them, or one cannot be stored: that is no other's fault.
-                Err(_) => {
-                    for (asked, answer) in all.iter().zip(answers) {
-                        tell(answer, alone(&catalog, asked).await);
-                    }
+                Err(error) => {
+                    let answers = others.into_iter().map(|(_, answer)| answer);
+                    one_by_one(&catalog, &all, answers, error).await;
                 }
             }
         }
@@ -180,20 +180,45 @@ impl Server {
     }
 
     /// The next that still want an answer; `None`, and somebody else serves from now on, when there are none.
-    fn next(&mut self) -> Option<(Vec<Asked>, Vec<Answer>)> {
+    fn next(&mut self) -> Option<Vec<Job>> {
         let mut waiting = self.waiting.lock();
-        let (mut all, mut answers) = (Vec::new(), Vec::new());
-        while all.len() < TOGETHER
+        let mut jobs = Vec::new();
+        while jobs.len() < TOGETHER
             && let Some(job) = waiting.jobs.pop_front()
         {
-            if !job.answer.is_closed() {
-                all.push(job.asked);
-                answers.push(job.answer);
+            if job.since.elapsed() > WAITS_MAX {
+                tell(job.answer, Err(EnrolError::Crowded));
+            } else if !job.answer.is_closed() {
+                jobs.push(job);
             }
         }
-        self.serves = !all.is_empty();
-        (waiting.is_served, waiting.served) = (self.serves, all.len());
-        self.serves.then_some((all, answers))
+        self.serves = !jobs.is_empty();
+        (waiting.is_served, waiting.served) = (self.serves, jobs.len());
+        self.serves.then_some(jobs)
+    }
+}
+
+/// After a transaction for all of them failed: somebody was in the way of one of them (another instance, or what
+/// folds in who was seen when), or one cannot be stored, and that is no other's fault.
+async fn one_by_one(
+    catalog: &Catalog,
+    all: &[Asked],
+    answers: impl Iterator<Item = Answer>,
+    error: Error,
+) {
+    let mut ended = Some(error).filter(ends_all);
+    for (asked, answer) in all.iter().zip(answers) {
+        if answer.is_closed() {
+            continue;
+        }
+        let done = match &ended {
+            Some(error) => Err(error.clone().into()),
+            None => alone(catalog, asked).await,
+        };
+        if let Err(EnrolError::Catalog(error)) = &done {
+            ended = Some(error.clone()).filter(ends_all);
+        }
+        tell(answer, done);
     }
 }
 

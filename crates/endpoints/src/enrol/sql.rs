@@ -31,7 +31,7 @@ muster_catalog::statements! {
              key_issued_at, last_seen, last_address, clone_of, deleted_at, change)
         VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $14,
              $14, $15, $17, NULL, $18)";
-    pub(super) COUNT_USE = "UPDATE enrol_secret SET uses = uses + 1 WHERE no = $1";
+    pub(super) COUNT_USE = "UPDATE enrol_secret SET uses = uses + 1 WHERE no = $1 AND revoked_at IS NULL";
     pub(super) FIND_NODE = "SELECT no, endpoint_no, state, instance, key_issued_at
         FROM agent
         WHERE org = $1 AND kind = $2 AND external_id = $3";

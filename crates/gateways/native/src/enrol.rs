@@ -127,10 +127,14 @@ async fn admit(state: &NativeState, peer: IpAddr, body: &[u8]) -> Result<Enrolle
             };
             let (copied, id) = state.tickets.check(&ticket, now).ok_or_else(wrong)?;
             enter(state, now)?;
+            // Before its turn, so that of many who come with one only the first gets one.
+            if !state.tickets.spend(id, now) {
+                return Err(wrong());
+            }
             let enrolled = state.enrolling.enrol_clone(copied, &enrolment, now).await;
             // Asking again with the same key gives the same number, so only a new one uses it up.
-            if enrolled.as_ref().is_ok_and(|e| e.is_new) && !state.tickets.spend(id, now) {
-                return Err(wrong());
+            if !enrolled.as_ref().is_ok_and(|e| e.is_new) {
+                state.tickets.give_back(id);
             }
             enrolled
         }
@@ -200,6 +204,10 @@ fn refusal(error: EnrolError) -> Refused {
             RefusalReason::Malformed,
             format!("the agent's {what} is missing or too long"),
         ),
+        EnrolError::Crowded => Refused {
+            retry_after: Duration::from_secs(10),
+            ..Refused::new(RefusalReason::Busy, error.to_string())
+        },
         EnrolError::Catalog(error) => {
             tracing::error!(%error, "an enrolment could not be stored");
             Refused {

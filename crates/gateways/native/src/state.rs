@@ -45,6 +45,8 @@ pub struct Parts {
     pub admissions: Arc<Admissions>,
     /// How many enrolments now.
     pub enrolments: Arc<Enrolments>,
+    /// What they go through then, the same for all gateways of a process.
+    pub enrolling: EnrolQueue,
     /// Whose word about an agent's address counts.
     pub proxies: Proxies,
     /// Who is connected here.
@@ -95,7 +97,7 @@ impl NativeState {
         Arc::new(Self {
             options: parts.options,
             version: parts.version,
-            enrolling: EnrolQueue::new(parts.catalog.clone()),
+            enrolling: parts.enrolling,
             catalog: parts.catalog,
             directory: parts.directory,
             presence: parts.presence,

@@ -44,7 +44,8 @@ impl Tickets {
 
     /// The agent that was copied; `None` when the ticket is not ours, too old, or was used.
     ///
-    /// A ticket is used up by [`Tickets::spend`], so that a failed enrolment can be tried again.
+    /// A ticket is used up by [`Tickets::spend`], and an enrolment that failed gives it back, so that it can be
+    /// tried again.
     pub(crate) fn check(&self, ticket: &str, now: Timestamp) -> Option<(AgentNo, TicketId)> {
         let bytes = URL_SAFE_NO_PAD.decode(ticket).ok()?;
         let (body, tag) = bytes.split_at_checked(BODY_BYTES)?;
@@ -64,6 +65,11 @@ impl Tickets {
             used.retain(|_, expires| *expires > now);
         }
         used.len() < USED_MAX && used.insert(id.nonce, id.expires).is_none()
+    }
+
+    /// It was for nothing.
+    pub(crate) fn give_back(&self, id: TicketId) {
+        self.used.lock().remove(&id.nonce);
     }
 }
 

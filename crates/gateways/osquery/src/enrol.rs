@@ -173,6 +173,7 @@ fn refusal(error: EnrolError) -> Refusal {
         EnrolError::Blocked(_) => Refusal::Blocked,
         EnrolError::NoOriginal(_) => Refusal::NotAllowed("the agent is not known".into()),
         EnrolError::Invalid(_) => Refusal::Malformed(error.to_string()),
+        EnrolError::Crowded => Refusal::later("many machines enrol", Duration::from_secs(10)),
         EnrolError::Catalog(error) => {
             tracing::error!(%error, "an enrolment could not be stored");
             Refusal::later("the server cannot store this now", Duration::from_secs(10))

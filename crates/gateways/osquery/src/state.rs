@@ -46,6 +46,8 @@ pub struct Parts {
     pub uploads: Uploads,
     /// How many may enrol.
     pub enrolments: Arc<muster_gateway::Enrolments>,
+    /// What they go through then, the same for all gateways of a process.
+    pub enrolling: EnrolQueue,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Counters.
@@ -90,7 +92,7 @@ impl Osquery {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Arc::new(Self {
             options: parts.options,
-            enrolling: EnrolQueue::new(parts.catalog.clone()),
+            enrolling: parts.enrolling,
             catalog: parts.catalog,
             directory: parts.directory,
             presence: parts.presence,

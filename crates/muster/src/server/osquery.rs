@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use muster_cluster::secrets::Key;
 use muster_endpoints::node_key::{KeyRing, NodeKeys};
-use muster_endpoints::{Directory, Presence};
+use muster_endpoints::{Directory, EnrolQueue, Presence};
 use muster_gateway::http::Server as HttpServer;
 use muster_gateway::listener::ListenerOptions;
 use muster_gateway::{Admissions, Delivery, Enrolments, Ingest, Metrics};
@@ -43,6 +43,7 @@ pub struct Deps<'a> {
     pub ingest: Ingest,
     pub admissions: Arc<Admissions>,
     pub enrolments: Arc<Enrolments>,
+    pub enrolling: EnrolQueue,
     pub metrics: Arc<Metrics>,
     pub listener: ListenerOptions,
 }
@@ -72,6 +73,7 @@ pub async fn build(deps: Deps<'_>) -> anyhow::Result<Built> {
         details: Arc::new(deps.inventory),
         uploads: deps.uploads,
         enrolments: deps.enrolments,
+        enrolling: deps.enrolling,
         clock,
         metrics: deps.metrics,
     });

@@ -62,6 +62,7 @@ async fn work(server: &Server, token: &str) -> anyhow::Result<Vec<(bool, Duratio
 /// Asks until it is answered. On a machine with far too much to do a store may be too slow; who is told to come
 /// again does so, and still waits for the answer.
 async fn answered(request: RequestBuilder) -> anyhow::Result<()> {
+    let began = Instant::now();
     loop {
         let again = request.try_clone().context("a body that is sent once")?;
         let answer = again.send().await?;
@@ -74,6 +75,7 @@ async fn answered(request: RequestBuilder) -> anyhow::Result<()> {
         let after =
             headers.get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
         println!("{status}: {text}");
+        ensure!(began.elapsed() < Duration::from_secs(30), "{status}: {text}");
         tokio::time::sleep(Duration::from_secs(after.context("when to come again")?)).await;
     }
 }

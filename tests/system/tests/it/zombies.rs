@@ -261,10 +261,10 @@ impl World {
             if flushed.0 < 8 {
                 continue;
             }
-            tries += 1;
-            if tries > TRIES {
+            if tries == TRIES {
                 break;
             }
+            tries += 1;
             let zombie = self.holder("compact")?;
             let before = self.segments()?;
             // Flushes are left alone for five minutes.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use muster_archive::Archive;
 use muster_bus::Bus;
 use muster_bus::local::LocalBus;
-use muster_endpoints::{Directory, NewSecret, Presence, create_secret};
+use muster_endpoints::{Directory, EnrolQueue, NewSecret, Presence, create_secret};
 use muster_gateway::listener::{Front, ListenerOptions, Proxies};
 use muster_gateway::{
     Admissions, Delivery, EnrolmentRates, Enrolments, Gateway, Ingest, Metrics,
@@ -138,6 +138,7 @@ impl Rig {
             ingest,
             admissions: Arc::clone(&admissions),
             enrolments: Arc::new(Enrolments::new(rates, proxies.clone())),
+            enrolling: EnrolQueue::new(catalog.clone()),
             proxies,
             sessions: Arc::clone(&sessions),
             delivery: Arc::clone(&delivery),

@@ -14,7 +14,7 @@ use muster_bus::{Bus, CountedBus};
 use muster_catalog::Priority;
 use muster_codec_osquery::OsqueryDecoder;
 use muster_endpoints::node_key::{KeyRing, NodeKeys};
-use muster_endpoints::{Agent, Directory, NewSecret, Presence, create_secret};
+use muster_endpoints::{Agent, Directory, EnrolQueue, NewSecret, Presence, create_secret};
 use muster_gateway::http::Server;
 use muster_gateway::listener::{ListenerOptions, Protocol, serve};
 use muster_gateway::{
@@ -196,6 +196,7 @@ impl Rig {
             details: Arc::<Given>::clone(&given),
             uploads,
             enrolments: Arc::new(Enrolments::new(setup.rates, listening.front.proxies.clone())),
+            enrolling: EnrolQueue::new(catalog.clone()),
             clock: time,
             metrics: Arc::clone(&metrics),
         });

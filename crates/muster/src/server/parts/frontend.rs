@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use muster_cluster::{Job, Role};
-use muster_endpoints::Directory;
 use muster_endpoints::node_key::KeyRing;
+use muster_endpoints::{Directory, EnrolQueue};
 use muster_gateway::http::Server as HttpServer;
 use muster_gateway::listener::{ListenerOptions, Protocol, Proxies};
 use muster_gateway::{Admissions, Delivery, EnrolmentRates, Enrolments, Ingest, Metrics, Sessions};
@@ -72,6 +72,7 @@ impl Frontend {
         );
         let options = agents_listener(config);
         let enrolments = enrolments(base, place, options.front.proxies.clone());
+        let enrolling = EnrolQueue::new(planes.catalog.clone());
         let native = NativeState::new(Parts {
             options: muster_gateway_native::Options {
                 ping_interval: config.agents.ping_interval.0,
@@ -84,6 +85,7 @@ impl Frontend {
             ingest: ingest.clone(),
             admissions: admissions.clone(),
             enrolments: enrolments.clone(),
+            enrolling: enrolling.clone(),
             proxies: options.front.proxies.clone(),
             sessions: sessions.clone(),
             delivery: delivery.clone(),
@@ -107,6 +109,7 @@ impl Frontend {
             ingest,
             admissions: admissions.clone(),
             enrolments,
+            enrolling,
             metrics: metrics.clone(),
             listener: options.clone(),
         })
