@@ -16,8 +16,8 @@ use super::sql;
 use crate::Snapshot;
 use crate::model::{Agent, AgentFacts, Endpoint, Label};
 
-/// Numbers in one statement of the first load. Larger pieces are no faster, and of what they take for a moment
-/// more stays behind.
+/// Numbers in one statement of the first load. Larger pieces are hardly faster, and of what they take for a
+/// moment more stays behind.
 const RANGE: u32 = 1_024;
 /// Statements at a time.
 const AT_ONCE: usize = 4;

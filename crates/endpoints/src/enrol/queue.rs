@@ -20,13 +20,14 @@ use super::{Asked, Done, Enrol, EnrolError, Enrolled, Granted, alone, together};
 const TOGETHER: usize = 32;
 /// Enrolments that wait; one more is told to come again.
 const WAITING_MAX: usize = 1024;
-/// How long one waits for its turn before it is told so too: agents give up after ten seconds.
+/// How long one waits for its turn before it is told so too: osquery's requests are ended after ten seconds.
 const WAITS_MAX: Duration = Duration::from_secs(5);
 
 /// Enrols agents for the gateways of an instance, those that come at once together. Clones share it.
 #[derive(Clone)]
 pub struct EnrolQueue {
     catalog: Catalog,
+    waits_max: Duration,
     waiting: Arc<Mutex<Waiting>>,
 }
 
@@ -35,13 +36,21 @@ struct Waiting {
     jobs: VecDeque<Job>,
     /// Somebody takes from it.
     is_served: bool,
-    /// Those that were taken and have no answer yet.
+    /// Those that were taken and are being enrolled.
     served: usize,
+    /// The number of the next job.
+    next: u64,
 }
 
 struct Job {
     asked: Asked,
-    since: Instant,
+    turn: Turn,
+}
+
+/// Whose turn it is.
+struct Turn {
+    number: u64,
+    until: Instant,
     answer: Answer,
 }
 
@@ -51,7 +60,14 @@ impl EnrolQueue {
     /// An empty one.
     #[must_use]
     pub fn new(catalog: Catalog) -> Self {
-        Self { catalog, waiting: Arc::default() }
+        Self { catalog, waits_max: WAITS_MAX, waiting: Arc::default() }
+    }
+
+    /// The same, where one waits so long for its turn; for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn waiting(self, waits_max: Duration) -> Self {
+        Self { waits_max, ..self }
     }
 
     /// [`enrol`](super::enrol), with a secret that was found good.
@@ -108,7 +124,7 @@ impl EnrolQueue {
         Ok(NodeEnrolled::new(&self.ask(asked).await?, with_certificate))
     }
 
-    /// How many have no answer yet.
+    /// How many wait or are being enrolled.
     #[must_use]
     pub fn pending(&self) -> usize {
         let waiting = self.waiting.lock();
@@ -121,21 +137,38 @@ impl EnrolQueue {
             return Ok(done);
         }
         let (answer, answered) = oneshot::channel();
-        let is_first = {
+        let (number, is_first) = {
             let mut waiting = self.waiting.lock();
             if waiting.jobs.len() >= WAITING_MAX {
                 return Err(EnrolError::Crowded);
             }
-            waiting.jobs.push_back(Job { asked, since: Instant::now(), answer });
-            !std::mem::replace(&mut waiting.is_served, true)
+            let number = waiting.next;
+            waiting.next += 1;
+            let turn = Turn { number, until: Instant::now() + self.waits_max, answer };
+            waiting.jobs.push_back(Job { asked, turn });
+            (number, !std::mem::replace(&mut waiting.is_served, true))
         };
         if is_first {
             // Dropped at once where the runtime ends: it takes the lock then.
             let server = Server { waiting: Arc::clone(&self.waiting), serves: true };
             tokio::spawn(server.serve(self.catalog.clone()));
         }
+        let mut answered = answered;
+        let answer = match tokio::time::timeout(self.waits_max, &mut answered).await {
+            Ok(answer) => answer,
+            Err(_) if self.take_out(number) => return Err(EnrolError::Crowded),
+            // It is being enrolled, which ends one way or the other.
+            Err(_) => answered.await,
+        };
         let cut_off = || Error::Unavailable("the enrolment was cut off".to_owned());
-        answered.await.unwrap_or_else(|_| Err(cut_off().into()))
+        answer.unwrap_or_else(|_| Err(cut_off().into()))
+    }
+
+    /// Takes one out that was not taken yet; whether it was there.
+    fn take_out(&self, number: u64) -> bool {
+        let mut waiting = self.waiting.lock();
+        let at = waiting.jobs.iter().position(|job| job.turn.number == number);
+        at.and_then(|at| waiting.jobs.remove(at)).is_some()
     }
 }
 
@@ -153,21 +186,17 @@ struct Server {
 impl Server {
     async fn serve(mut self, catalog: Catalog) {
         while let Some(jobs) = self.next() {
-            let (all, others): (Vec<_>, Vec<_>) =
-                jobs.into_iter().map(|job| (job.asked, (job.since, job.answer))).unzip();
+            let (all, turns): (Vec<_>, Vec<_>) =
+                jobs.into_iter().map(|job| (job.asked, job.turn)).unzip();
             match together(&catalog, &all).await {
                 Ok(done) => {
-                    let mut jobs = all.into_iter().zip(others);
-                    for (done, (_, (_, answer))) in done.into_iter().zip(&mut jobs) {
-                        tell(answer, done);
+                    let mut jobs = all.into_iter().zip(turns);
+                    for (done, (_, turn)) in done.into_iter().zip(&mut jobs) {
+                        tell(turn.answer, done);
                     }
-                    let job = |(asked, (since, answer))| Job { asked, since, answer };
-                    self.put_back(jobs.map(job));
+                    self.put_back(jobs.map(|(asked, turn)| Job { asked, turn }));
                 }
-                Err(error) => {
-                    let answers = others.into_iter().map(|(_, answer)| answer);
-                    one_by_one(&catalog, &all, answers, error).await;
-                }
+                Err(error) => one_by_one(&catalog, &all, turns, error).await,
             }
         }
     }
@@ -186,9 +215,7 @@ impl Server {
         while jobs.len() < TOGETHER
             && let Some(job) = waiting.jobs.pop_front()
         {
-            if job.since.elapsed() > WAITS_MAX {
-                tell(job.answer, Err(EnrolError::Crowded));
-            } else if !job.answer.is_closed() {
+            if !job.turn.answer.is_closed() {
                 jobs.push(job);
             }
         }
@@ -200,19 +227,15 @@ impl Server {
 
 /// After a transaction for all of them failed: somebody was in the way of one of them (another instance, or what
 /// folds in who was seen when), or one cannot be stored, and that is no other's fault.
-async fn one_by_one(
-    catalog: &Catalog,
-    all: &[Asked],
-    answers: impl Iterator<Item = Answer>,
-    error: Error,
-) {
+async fn one_by_one(catalog: &Catalog, all: &[Asked], turns: Vec<Turn>, error: Error) {
     let mut ended = Some(error).filter(ends_all);
-    for (asked, answer) in all.iter().zip(answers) {
+    for (asked, Turn { until, answer, .. }) in all.iter().zip(turns) {
         if answer.is_closed() {
             continue;
         }
         let done = match &ended {
             Some(error) => Err(error.clone().into()),
+            None if Instant::now() > until => Err(EnrolError::Crowded),
             None => alone(catalog, asked).await,
         };
         if let Err(EnrolError::Catalog(error)) = &done {
