@@ -73,8 +73,7 @@ async fn random_stalls_crashes_and_leaves() {
                 }
             }
         }
-        // Some sixty where rounds take as long as the first; a machine that slows down meanwhile does fewer.
-        assert!(changes_of_holder > 20, "nothing happened: {changes_of_holder}");
+        assert!(changes_of_holder > 50, "nothing happened: {changes_of_holder}");
     }
 }
 
