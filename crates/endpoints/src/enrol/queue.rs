@@ -250,7 +250,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         if self.serves {
             let mut waiting = self.waiting.lock();
-            *waiting = Waiting::default();
+            // Numbers go on, so that nobody who waited takes out somebody else.
+            waiting.jobs.clear();
+            (waiting.is_served, waiting.served) = (false, 0);
         }
     }
 }
